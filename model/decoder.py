@@ -1,0 +1,169 @@
+"""A decoder: the small network that segments one anatomy group from the frozen features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clnet.errors import Incompatible, InputError
+from clnet.model.encoder import EncoderConfig, Kernel, conv_block, initialise
+from clnet.model.numerics import seeded
+from clnet.model.support import FeatureLevelSupport
+
+__all__ = ["Channel", "Decoder", "DecoderConfig", "Supporter", "build_decoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One foreground channel of a decoder.
+
+    Attributes:
+        name: canonical id, a leaf or a composite that only unions teach.
+        members: the leaf anatomies it stands for.
+    """
+
+    name: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Supporter:
+    """A finished decoder that another leans on, pinned by hash.
+
+    Attributes:
+        sha256: hash of the supporter's artefact.
+        channels: its output channels, background included.
+    """
+
+    sha256: str
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig:
+    """Shape and vocabulary of one decoder; channel 0 is background, ``k + 1`` is ``channels[k]``.
+
+    Attributes:
+        group: anatomy group, for instance ``abdomen/liver``.
+        layer: the layer all channels share.
+        channels: foreground channels in order.
+        widths: features per scale, finest first, one fewer than the encoder's stages.
+        kernels: kernel of each scale's convolution, finest first; all 3x3x3 if empty.
+        heads: scales with logits of their own, for deep supervision and support.
+        supporters: decoders this one leans on.
+    """
+
+    group: str
+    layer: str
+    channels: tuple[Channel, ...]
+    widths: tuple[int, ...] = (16, 16, 32, 48)
+    kernels: tuple[Kernel, ...] = ()
+    heads: int = 3
+    supporters: tuple[Supporter, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.channels:
+            raise InputError(f"decoder {self.group}: has no anatomy to segment")
+        members = [m for channel in self.channels for m in channel.members]
+        if len(members) != len(set(members)):
+            raise InputError(f"decoder {self.group}: an anatomy stands in two channels")
+        if not 1 <= self.heads <= len(self.widths):
+            raise InputError(f"decoder {self.group}: heads must be 1 to {len(self.widths)}")
+        if self.kernels and len(self.kernels) != len(self.widths):
+            raise InputError(f"decoder {self.group}: one kernel per width expected")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DecoderConfig:
+        """Inverse of :meth:`to_dict`."""
+        return cls(
+            group=values["group"],
+            layer=values["layer"],
+            channels=tuple(Channel(c["name"], tuple(c["members"])) for c in values["channels"]),
+            widths=tuple(values["widths"]),
+            kernels=tuple((k[0], k[1], k[2]) for k in values["kernels"]),
+            heads=values["heads"],
+            supporters=tuple(Supporter(s["sha256"], s["channels"]) for s in values["supporters"]),
+        )
+
+
+class _Scale(nn.Module):
+    """Up-sample the coarser features, join the encoder's, convolve."""
+
+    def __init__(
+        self, coarse: int, skip: int, width: int, kernel: Kernel, stride: Kernel
+    ) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose3d(coarse, width, kernel_size=stride, stride=stride)
+        self.convolve = conv_block(skip + width, width, kernel, (1, 1, 1))
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        joined: Tensor = self.convolve(torch.cat((skip, self.up(coarse)), dim=1))
+        return joined
+
+
+class Decoder(nn.Module):
+    """Logits of one anatomy group from the encoder's features.
+
+    ``forward`` takes the encoder's features, finest first, and the logits of each supporter
+    (one list per supporter, finest first); it gives logits ``(B, K + 1, Z, Y, X)`` per head,
+    finest first. Inference uses the first.
+    """
+
+    def __init__(self, config: DecoderConfig, encoder: EncoderConfig) -> None:
+        super().__init__()
+        if len(config.widths) != len(encoder.features) - 1:
+            raise Incompatible(
+                f"decoder {config.group}: {len(config.widths)} widths for an encoder of "
+                f"{len(encoder.features)} stages; give {len(encoder.features) - 1}"
+            )
+        self.config = config
+        kernels = config.kernels or ((3, 3, 3),) * len(config.widths)
+        coarse = (*config.widths[1:], encoder.features[-1])
+        self.scales = nn.ModuleList(
+            _Scale(coarse[s], encoder.features[s], width, kernels[s], encoder.strides[s + 1])
+            for s, width in enumerate(config.widths)
+        )
+        classes = len(config.channels) + 1
+        self.heads = nn.ModuleList(
+            nn.Conv3d(config.widths[s], classes, kernel_size=1) for s in range(config.heads)
+        )
+        seen = sum(s.channels for s in config.supporters)
+        self.support = nn.ModuleList(
+            FeatureLevelSupport(classes, seen) for _ in range(config.heads if seen else 0)
+        )
+
+    def forward(
+        self, features: Sequence[Tensor], supporters: Sequence[Sequence[Tensor]] = ()
+    ) -> list[Tensor]:
+        """Logits per head, finest first."""
+        if len(supporters) != len(self.config.supporters):
+            raise Incompatible(
+                f"decoder {self.config.group}: leans on {len(self.config.supporters)} "
+                f"supporters, got the logits of {len(supporters)}"
+            )
+        x = features[-1]
+        logits: list[Tensor] = []
+        for s in reversed(range(len(self.scales))):
+            x = self.scales[s](x, features[s])
+            if s < len(self.heads):
+                own = self.heads[s](x)
+                if self.support:
+                    own = self.support[s](own, [outputs[s] for outputs in supporters])
+                logits.insert(0, own)
+        return logits
+
+
+def build_decoder(config: DecoderConfig, encoder: EncoderConfig, seed: int) -> Decoder:
+    """A freshly initialised decoder; equal seeds give equal weights."""
+    with seeded(seed):
+        decoder = Decoder(config, encoder)
+        initialise(decoder)
+    return decoder

@@ -1,0 +1,137 @@
+"""The general encoder: trained once on whole-body data, then frozen for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from monai.networks.blocks import Convolution
+from torch import Tensor, nn
+
+from clnet.errors import InputError
+from clnet.model.numerics import seeded
+
+__all__ = ["Encoder", "EncoderConfig", "build_encoder", "conv_block", "freeze"]
+
+Kernel = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    """Shape of a 3D U-Net encoder, one value per stage, finest first.
+
+    The paper's encoder has six stages of 32, 64, ... 320 features, first kernel (1, 3, 3) and
+    first stride (1, 2, 2); the defaults here are a small one for CPUs.
+
+    Attributes:
+        features: channels a stage gives.
+        strides: down-sampling on entering a stage; the first is (1, 1, 1).
+        kernels: kernel of a stage's convolutions.
+        convs: convolutions of a stage.
+    """
+
+    features: tuple[int, ...] = (16, 32, 64, 96, 128)
+    strides: tuple[Kernel, ...] = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    kernels: tuple[Kernel, ...] = ((3, 3, 3),) * 5
+    convs: tuple[int, ...] = (2, 2, 2, 2, 2)
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.features), len(self.strides), len(self.kernels), len(self.convs)}
+        if len(lengths) != 1 or len(self.features) < 2:
+            raise InputError(f"encoder: every setting needs one value per stage, got {lengths}")
+        if self.strides[0] != (1, 1, 1):
+            raise InputError("encoder: the first stage must keep the resolution, stride (1, 1, 1)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
+        """Inverse of :meth:`to_dict`."""
+        return cls(
+            features=tuple(values["features"]),
+            strides=tuple(_triple(s) for s in values["strides"]),
+            kernels=tuple(_triple(k) for k in values["kernels"]),
+            convs=tuple(values["convs"]),
+        )
+
+
+def _triple(values: Sequence[int]) -> Kernel:
+    z, y, x = values
+    return int(z), int(y), int(x)
+
+
+def conv_block(channels_in: int, channels_out: int, kernel: Kernel, stride: Kernel) -> nn.Module:
+    """Convolution, instance norm, leaky ReLU: nnU-Net's block, from MONAI."""
+    return Convolution(
+        spatial_dims=3,
+        in_channels=channels_in,
+        out_channels=channels_out,
+        kernel_size=kernel,
+        strides=stride,
+        act=("LEAKYRELU", {"negative_slope": 0.01, "inplace": True}),
+        norm=("INSTANCE", {"affine": True}),
+        adn_ordering="NA",
+    )
+
+
+class Encoder(nn.Module):
+    """Features of a CT patch at every scale.
+
+    ``forward`` takes normalised intensities ``(B, 1, Z, Y, X)`` and gives a list of features,
+    finest first; stage ``s`` has ``config.features[s]`` channels.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        stages: list[nn.Module] = []
+        channels = 1
+        for features, stride, kernel, convs in zip(
+            config.features, config.strides, config.kernels, config.convs, strict=True
+        ):
+            blocks = [conv_block(channels, features, kernel, stride)]
+            blocks += [conv_block(features, features, kernel, (1, 1, 1)) for _ in range(convs - 1)]
+            stages.append(nn.Sequential(*blocks))
+            channels = features
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Features of `image`, finest first."""
+        features = []
+        x = image
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+
+def build_encoder(config: EncoderConfig, seed: int) -> Encoder:
+    """A freshly initialised encoder; equal seeds give equal weights."""
+    with seeded(seed):
+        encoder = Encoder(config)
+        initialise(encoder)
+    return encoder
+
+
+def initialise(module: nn.Module) -> None:
+    """He initialisation for leaky ReLU, as nnU-Net does."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv3d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(part.weight, a=0.01)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def freeze(encoder: Encoder) -> Encoder:
+    """The same encoder, in evaluation mode and without gradients."""
+    encoder.requires_grad_(False)
+    return encoder.eval()

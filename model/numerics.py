@@ -1,0 +1,61 @@
+"""What must be equal for results to be bit-equal, and the precision that a machine is fast in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import torch
+
+__all__ = ["Precision", "autocast", "numerics_class", "resolve_precision", "seeded"]
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """The dtype that `precision` means on `device`.
+
+    ``auto`` takes bfloat16 where the device multiplies it natively: on CUDA from compute
+    capability 8.0 on, on x86 with AVX512-BF16 or AMX; elsewhere float32, as emulated bfloat16
+    is slower than float32.
+    """
+    if precision == "float32":
+        return torch.float32
+    if precision == "bfloat16":
+        return torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
+    native = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Mixed precision for the convolutions of one forward pass."""
+    dtype = resolve_precision(precision, device)
+    if dtype is torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def numerics_class(device: torch.device, precision: Precision = "auto") -> dict[str, str]:
+    """Torch version, device and instruction set, threads and dtype, for an artefact's lineage."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "torch": torch.__version__,
+        "device": name,
+        "threads": str(torch.get_num_threads()),
+        "dtype": str(resolve_precision(precision, device)).removeprefix("torch."),
+    }
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's CPU generator seeded with `seed`; its old state comes back after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,1 @@
+"""CL-Net platform: continual learning for whole-body CT segmentation."""

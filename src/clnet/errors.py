@@ -1,0 +1,92 @@
+"""Every error that clnet raises on purpose, in one tree.
+
+    ClnetError
+    ├── InputError            what the caller gave cannot be used as it is (exit code 2)
+    │   ├── UnknownAnatomy    a name that the vocabulary does not know
+    │   ├── ContractError     a label mapping that contradicts itself or the data
+    │   ├── CaseRejected      one case of a dataset: file, field, reason
+    │   ├── NotFound          a dataset, encoder, decoder, job or release that is not there
+    │   ├── AlreadyExists     a name or version that is taken: artefacts are immutable
+    │   └── Incompatible      parts that were not made for each other
+    ├── IntegrityError        stored bytes do not match their hash
+    ├── JobFailed             a training or tuning job ended without a result
+    └── ServiceError          a clnet server refused or could not answer
+
+Each message says what was wrong, where, and what to do. The module is the floor of the
+package: every part may import it, it imports nothing.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlreadyExists",
+    "CaseRejected",
+    "ClnetError",
+    "ContractError",
+    "Incompatible",
+    "InputError",
+    "IntegrityError",
+    "JobFailed",
+    "NotFound",
+    "ServiceError",
+    "UnknownAnatomy",
+]
+
+
+class ClnetError(Exception):
+    """Root of all errors that clnet raises on purpose."""
+
+
+class InputError(ClnetError, ValueError):
+    """What the caller gave cannot be used as it is."""
+
+
+class UnknownAnatomy(InputError):
+    """A name that the vocabulary does not know."""
+
+
+class ContractError(InputError):
+    """A label mapping that contradicts itself or the data it describes."""
+
+
+class CaseRejected(InputError):
+    """One case of a dataset cannot be stored.
+
+    Attributes:
+        file: the file at fault, as the caller named it.
+        field: what about it (``affine``, ``voxels``, ``mapping.3`` ...).
+    """
+
+    def __init__(self, file: str, field: str, reason: str) -> None:
+        super().__init__(f"{file}: {field}: {reason}")
+        self.file = file
+        self.field = field
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[CaseRejected], tuple[str, str, str]]:
+        # the default would replay the formatted message as the only argument
+        return type(self), (self.file, self.field, self.reason)
+
+
+class NotFound(InputError):
+    """A dataset, encoder, decoder, job or release that is not there."""
+
+
+class AlreadyExists(InputError):
+    """A name or version that is taken: artefacts are immutable."""
+
+
+class Incompatible(InputError):
+    """Parts that were not made for each other."""
+
+
+class IntegrityError(ClnetError):
+    """Stored bytes do not match the hash that names them."""
+
+
+class JobFailed(ClnetError):
+    """A training or tuning job ended without a result."""
+
+
+class ServiceError(ClnetError):
+    """A clnet server refused or could not answer."""
