@@ -1,1 +1,17 @@
+"""Bytes that are whole or absent: atomic files and folders, artefacts under their hash."""
 
+from __future__ import annotations
+
+from clnet.storage.artefacts import ArtefactStore
+from clnet.storage.atomic import atomic_directory, atomic_write, sweep_temporaries
+from clnet.storage.lock import exclusive
+from clnet.storage.zarr_store import open_zarr_store
+
+__all__ = [
+    "ArtefactStore",
+    "atomic_directory",
+    "atomic_write",
+    "exclusive",
+    "open_zarr_store",
+    "sweep_temporaries",
+]

@@ -1,0 +1,108 @@
+"""Files and folders that appear whole or not at all, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clnet.errors import AlreadyExists
+from clnet.storage.location import local_path, remote_filesystem
+
+__all__ = ["TEMPORARY", "atomic_directory", "atomic_write", "sweep_temporaries"]
+
+TEMPORARY = ".tmp-"
+"""Prefix of what is being written; readers skip such names."""
+
+
+@contextmanager
+def atomic_directory(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `target` that becomes `target` when the block succeeds.
+
+    On an exception the folder is removed and `target` never appears. A process that is killed
+    leaves the temporary folder behind, for :func:`sweep_temporaries`.
+
+    Raises:
+        AlreadyExists: `target` is there, before or after the block.
+    """
+    if target.exists():
+        raise AlreadyExists(f"{target} exists already and is never overwritten")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        _sync_tree(temporary)
+        # rename() replaces an empty folder without a word, hence the second look
+        if target.exists():
+            raise AlreadyExists(f"{target} was written by another process meanwhile")
+        try:
+            temporary.rename(target)
+        except OSError:
+            if target.exists():
+                raise AlreadyExists(f"{target} was written by another process meanwhile") from None
+            raise
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def atomic_write(path_or_url: str | Path, data: bytes) -> None:
+    """Write `data` so that a reader sees the old content or the new, never a part.
+
+    Local files go through a synced temporary file and a rename. An object store shows an
+    object under its key only once the upload is complete.
+    """
+    path = local_path(path_or_url)
+    if path is None:
+        filesystem, key = remote_filesystem(str(path_or_url))
+        filesystem.pipe_file(key, data)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(path)
+    try:
+        with temporary.open("xb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sweep_temporaries(folder: Path) -> int:
+    """Remove what killed processes left in `folder`; returns how many.
+
+    Call it only while holding the lock under which the folder is written: a temporary of a
+    living writer looks the same.
+    """
+    leftovers = list(folder.glob(f"{TEMPORARY}*"))
+    for leftover in leftovers:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def _sibling(target: Path) -> Path:
+    return target.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+
+
+def _sync_tree(folder: Path) -> None:
+    for directory, _, files in os.walk(folder):
+        for name in files:
+            _sync(Path(directory) / name)
+        _sync(Path(directory))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
