@@ -97,9 +97,7 @@ class DecoderConfig:
 class _Scale(nn.Module):
     """Up-sample the coarser features, join the encoder's, convolve."""
 
-    def __init__(
-        self, coarse: int, skip: int, width: int, kernel: Kernel, stride: Kernel
-    ) -> None:
+    def __init__(self, coarse: int, skip: int, width: int, kernel: Kernel, stride: Kernel) -> None:
         super().__init__()
         self.up = nn.ConvTranspose3d(coarse, width, kernel_size=stride, stride=stride)
         self.convolve = conv_block(skip + width, width, kernel, (1, 1, 1))

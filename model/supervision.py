@@ -1,0 +1,192 @@
+"""Loss of one decoder under the label contract: unknown is unknown, a union is a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clnet.anatomy import LabelContract, Patch
+from clnet.model.decoder import Channel
+
+__all__ = ["Region", "Supervision", "deep_supervision_loss", "has_foreground", "supervise"]
+
+SMOOTH = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Voxels that a label names, and the channels whose probabilities should sum to one there.
+
+    Attributes:
+        channels: indices into the logits' channel axis.
+        truth: bool ``(B, Z, Y, X)``, where the label is.
+        known: bool ``(B, Z, Y, X)``, where the label would be, were it there.
+    """
+
+    channels: tuple[int, ...]
+    truth: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """What a batch teaches one decoder.
+
+    Attributes:
+        allowed: bool ``(B, K + 1, Z, Y, X)``: channels that a voxel may belong to. All of them
+            where nothing is known, which gives no gradient.
+        regions: what the Dice loss looks at.
+    """
+
+    allowed: Tensor
+    regions: tuple[Region, ...]
+
+    def strided(self, step: Sequence[int]) -> Supervision:
+        """The supervision of a coarser head, by picking every `step`-th voxel."""
+        z, y, x = step
+        return Supervision(
+            self.allowed[..., ::z, ::y, ::x],
+            tuple(
+                Region(r.channels, r.truth[..., ::z, ::y, ::x], r.known[..., ::z, ::y, ::x])
+                for r in self.regions
+            ),
+        )
+
+
+def has_foreground(patch: Patch, layer: str, channels: Sequence[Channel]) -> bool:
+    """Whether the patch holds a voxel labelled as one of the decoder's anatomies."""
+    members = {m for channel in channels for m in channel.members}
+    values = [e.value for e in patch.contract.for_layer(layer) if members & set(e.members)]
+    return bool(values) and bool(np.isin(patch.labels[layer], values).any())
+
+
+def supervise(
+    patches: Sequence[Patch],
+    layer: str,
+    channels: Sequence[Channel],
+    device: torch.device | None = None,
+) -> Supervision:
+    """What the labels of `patches` teach a decoder of `channels` in `layer`.
+
+    A voxel labelled `M` may belong to the channels that share an anatomy with `M`, and to
+    background if some of `M` is outside the decoder's group. An unlabelled voxel may be
+    background or any channel whose anatomies the contract does not know on that slice.
+    """
+    shape = patches[0].image.shape
+    allowed = torch.empty((len(patches), *shape, len(channels) + 1), dtype=torch.bool)
+    truths: dict[tuple[int, ...], Tensor] = {}
+    knowns: dict[tuple[int, ...], Tensor] = {}
+    for b, patch in enumerate(patches):
+        labels = patch.labels.get(layer)
+        codes = torch.from_numpy(np.zeros(shape, np.uint8) if labels is None else labels)
+        table = torch.from_numpy(_allowed(patch.contract, layer, channels, patch.z_mm))
+        if len(table) == 1:
+            allowed[b] = table[0][codes.long()]
+        else:
+            slices = torch.arange(shape[0]).view(-1, 1, 1)
+            allowed[b] = table[slices, codes.long()]
+        for indices, values, known in _regions(patch.contract, layer, channels, patch.z_mm):
+            blank = torch.zeros((len(patches), *shape), dtype=torch.bool)
+            truth = truths.setdefault(indices, blank)
+            truth[b] |= torch.isin(codes, torch.tensor(values, dtype=torch.uint8))
+            where = knowns.setdefault(indices, torch.zeros_like(blank))
+            where[b] |= torch.from_numpy(known).view(-1, 1, 1)
+    regions = tuple(
+        Region(indices, truths[indices].to(device), knowns[indices].to(device))
+        for indices in sorted(truths)
+    )
+    return Supervision(allowed.permute(0, 4, 1, 2, 3).to(device), regions)
+
+
+def _inside(within: tuple[float, float] | None, z_mm: np.ndarray) -> np.ndarray:
+    if within is None:
+        return np.ones(len(z_mm), bool)
+    return (z_mm >= within[0] - 1e-6) & (z_mm <= within[1] + 1e-6)
+
+
+def _allowed(
+    contract: LabelContract, layer: str, channels: Sequence[Channel], z_mm: np.ndarray
+) -> np.ndarray:
+    """Table ``(Z or 1, 256, K + 1)``: whether a voxel value admits a channel, per slice."""
+    entries = contract.for_layer(layer)
+    covered = {m for channel in channels for m in channel.members}
+    slices = len(z_mm) if any(e.within for e in entries) else 1
+    table = np.zeros((slices, 256, len(channels) + 1), bool)
+    for entry in entries:
+        members = set(entry.members)
+        table[:, entry.value, 0] = not members <= covered
+        for k, channel in enumerate(channels):
+            table[:, entry.value, k + 1] = bool(members & set(channel.members))
+    table[:, 0, 0] = True
+    for k, channel in enumerate(channels):
+        for member in channel.members:
+            known = np.zeros(len(z_mm), bool)
+            for entry in entries:
+                if member in entry.members:
+                    known |= _inside(entry.within, z_mm)
+            table[:, 0, k + 1] |= ~known[:slices]
+    return table
+
+
+def _regions(
+    contract: LabelContract, layer: str, channels: Sequence[Channel], z_mm: np.ndarray
+) -> list[tuple[tuple[int, ...], list[int], np.ndarray]]:
+    """Channel indices, label values and known slices of every label the group can express."""
+    found: dict[tuple[int, ...], tuple[list[int], np.ndarray]] = {}
+    for entry in contract.for_layer(layer):
+        members = set(entry.members)
+        touched = [k for k, c in enumerate(channels) if members & set(c.members)]
+        stood_for = {m for k in touched for m in channels[k].members}
+        indices = tuple(k + 1 for k in touched)
+        if len(touched) == 1 and members < stood_for:
+            # a part of a composite channel: the other parts must be labelled too, else
+            # the channel's probability says nothing of this label
+            siblings = [e for e in contract.for_layer(layer) if set(e.members) <= stood_for]
+            if {m for e in siblings for m in e.members} != stood_for:
+                continue
+            inside = np.logical_and.reduce([_inside(e.within, z_mm) for e in siblings])
+        elif touched and members == stood_for:
+            inside = _inside(entry.within, z_mm)
+        else:
+            continue
+        values, known = found.setdefault(indices, ([], np.ones(len(z_mm), bool)))
+        values.append(entry.value)
+        known &= inside
+    return [(indices, values, known) for indices, (values, known) in found.items()]
+
+
+def _loss(logits: Tensor, supervision: Supervision) -> Tensor:
+    """Marginal cross-entropy plus batch Dice of one head, float32."""
+    logits = logits.float()
+    everything = torch.logsumexp(logits, dim=1)
+    admitted = torch.logsumexp(logits.masked_fill(~supervision.allowed, -torch.inf), dim=1)
+    informative = (~supervision.allowed).any(dim=1)
+    count = informative.sum().clamp(min=1)
+    loss = ((everything - admitted) * informative).sum() / count
+    if not supervision.regions:
+        return loss
+    probabilities = F.softmax(logits, dim=1)
+    dice = []
+    for region in supervision.regions:
+        known = region.known.float()
+        truth = region.truth.float() * known
+        predicted = probabilities[:, list(region.channels)].sum(dim=1) * known
+        overlap = (predicted * truth).sum()
+        dice.append((2 * overlap + SMOOTH) / (predicted.sum() + truth.sum() + SMOOTH))
+    return loss + 1 - torch.stack(dice).mean()
+
+
+def deep_supervision_loss(logits: Sequence[Tensor], supervision: Supervision) -> Tensor:
+    """Loss of all heads, weights halving with each coarser one and summing to one (nnU-Net)."""
+    weights = [0.5**s for s in range(len(logits))]
+    total = logits[0].new_zeros((), dtype=torch.float32)
+    fine = logits[0].shape[2:]
+    for weight, head in zip(weights, logits, strict=True):
+        step = [f // h for f, h in zip(fine, head.shape[2:], strict=True)]
+        total = total + weight / sum(weights) * _loss(head, supervision.strided(step))
+    return total
