@@ -1,1 +1,18 @@
+"""The vocabulary of anatomies, their groups and layers, and what a site's labels mean."""
 
+from clnet.anatomy.contract import LabelContract, LabelEntry
+from clnet.anatomy.patch import Patch
+from clnet.anatomy.stratification import AnatomyGroup, Stratification, default_stratification
+from clnet.anatomy.vocabulary import Anatomy, Vocabulary, vocabulary
+
+__all__ = [
+    "Anatomy",
+    "AnatomyGroup",
+    "LabelContract",
+    "LabelEntry",
+    "Patch",
+    "Stratification",
+    "Vocabulary",
+    "default_stratification",
+    "vocabulary",
+]
