@@ -40,15 +40,15 @@ except metadata.PackageNotFoundError:
 if [ "$installed" != "$torch" ]; then
     echo "installing $torch"
     if [ "$(uname -s)" = Linux ] && ! nvidia-smi >/dev/null 2>&1; then
-        pip install --quiet "$torch+cpu" -c constraints.txt 2>/dev/null ||
-            { pip install --quiet uv &&
-                .venv/bin/uv pip install --quiet --python .venv/bin/python --torch-backend=cpu "$torch"; } ||
+        pip install -qq "$torch+cpu" -c constraints.txt 2>/dev/null ||
+            { pip install -qq uv &&
+                .venv/bin/uv pip install -qq --python .venv/bin/python --torch-backend=cpu "$torch"; } ||
             { echo "no CPU build of torch to be had: taking the plain one" &&
-                pip install --quiet "$torch" -c constraints.txt; }
+                pip install -qq "$torch" -c constraints.txt; }
     else
-        pip install --quiet "$torch" -c constraints.txt
+        pip install -qq "$torch" -c constraints.txt
     fi
 fi
 
-echo "installing clnet and what it needs"
-pip install --quiet --editable '.[dev]' -c constraints.txt
+echo "installing clnet and what it needs (some minutes the first time)"
+pip install -qq --editable '.[dev]' -c constraints.txt
