@@ -46,14 +46,14 @@ class Person:
             seed=seed,
             plan=plan,
             scale=np.array(
-                [draw.uniform(0.9, 1.1), draw.uniform(0.9, 1.1), draw.uniform(0.95, 1.05)]
+                [draw.uniform(0.9, 1.08), draw.uniform(0.88, 1.08), draw.uniform(0.94, 1.06)]
             ),
-            turn=draw.uniform(-1, 1, 3) * np.array([2.5, 2.5, 6.0]),
-            bend=draw.uniform(-1, 1, 4) * np.array([14.0, 8.0, np.pi, np.pi]),
+            turn=draw.uniform(-1, 1, 3) * np.array([4.0, 3.0, 15.0]),
+            bend=draw.uniform(-1, 1, 4) * np.array([16.0, 9.0, np.pi, np.pi]),
             shift=draw.uniform(-1, 1, 2) * np.array([28.0, 10.0]),
-            fat=float(draw.uniform(5, 24)),
+            fat=float(draw.uniform(4, 30)),
             phase=int(draw.choice(3, p=[0.35, 0.25, 0.4])),
-            enhancement=float(draw.uniform(0.8, 1.15)),
+            enhancement=float(draw.uniform(0.7, 1.25)),
             noise=float(draw.uniform(6, 20)),
             blur=float(draw.uniform(0.25, 0.45)),
         )
@@ -61,6 +61,15 @@ class Person:
     def generator(self, name: str) -> np.random.Generator:
         """A generator of its own for everything called `name`: order does not matter."""
         return np.random.Generator(np.random.PCG64([self.seed, zlib.crc32(name.encode())]))
+
+    def levels(self) -> dict[str, float]:
+        """Upper end in mm of the sacrum and of each region of the spine."""
+        draw = self.generator("levels")
+        slack = {"sacrum": 0.0, "lumbar": 9.0, "thoracic": 9.0, "cervical": 4.0}
+        return {
+            name: z + float(draw.uniform(-slack[name], slack[name]))
+            for name, z in self.plan.levels.items()
+        }
 
     def shapes(self, part: Part) -> tuple[Shape, ...]:
         """The shapes of a part in this person."""
@@ -97,7 +106,7 @@ class Person:
         extents = self.extents()
         for axis, name in enumerate("xyz"):
             draw = self.generator(f"warp-{name}")
-            for step, amplitude in ((190.0, 8.0), (75.0, 2.2)):
+            for step, amplitude in ((190.0, 13.0 if name != "z" else 17.0), (80.0, 3.0)):
                 out[axis] = out[axis] + np.float32(amplitude) * smooth_field(
                     draw, axes, extents, step
                 )

@@ -70,7 +70,9 @@ def paint_ribs(canvas: Canvas, part: Part) -> None:
     draw = canvas.person.generator("ribs")
     drop = np.float32(draw.uniform(48, 62))
     level = z + drop * (1 - np.cos(angle)) / 2
-    first, gap = 648 + draw.uniform(-4, 4), 22.4
+    levels = canvas.person.levels()
+    gap = (levels["thoracic"] - levels["lumbar"]) / 12
+    first = levels["thoracic"] - 0.4 * gap
     number = np.clip(np.round((first - level) / gap), 0, 11)
     off = (level - (first - gap * number)) * 0.9
     radius = np.float32(7.0 * (1 + draw.uniform(-0.05, 0.08)))
@@ -89,22 +91,22 @@ def paint_ribs(canvas: Canvas, part: Part) -> None:
 def paint_spine(canvas: Canvas, part: Part) -> None:
     """Vertebrae from the sacrum to the skull with discs, arches and processes; the cord."""
     plan = canvas.plan
-    top = plan.levels["cervical"]
+    levels = canvas.person.levels()
+    top = levels["cervical"]
     window = canvas.window(np.array([-60, -30, 120]), np.array([60, 150, top + 20]))
     if window is None:
         return
     x, y, z = canvas.at(window)
     width, deep, centre = plan.spine.at(z)
-    draw = canvas.person.generator("spine")
-    floor = plan.levels["sacrum"] - 3 - 0.35 * (y - 50)
+    floor = levels["sacrum"] - 3 - 0.35 * (y - 50)
     body = np.sqrt((x / width) ** 2 + ((y - centre) / deep) ** 2)
     behind = y - (centre + deep + 7)
     canal = np.sqrt(x**2 + behind**2)
-    bounds = [plan.levels["sacrum"]]
+    bounds = [levels["sacrum"]]
     phase = np.zeros_like(z)
     regions = []
     for name in ("lumbar", "thoracic", "cervical"):
-        low, high = bounds[-1], plan.levels[name] + draw.uniform(-4, 4)
+        low, high = bounds[-1], levels[name]
         here = (z >= low) & (z < high)
         count = plan.discs[name]
         phase[here] = ((z[here] - low) / (high - low) * count) % 1

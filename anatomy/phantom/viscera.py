@@ -21,7 +21,7 @@ def _dome(canvas: Canvas, window: Window) -> Floats:
     top, right = 466 + draw.uniform(-12, 12), 10 + draw.uniform(-6, 6)
     off = np.sqrt((x / 128) ** 2 + ((y + 2) / 95) ** 2)
     side = np.where(x < 0, right, 0) * np.clip(np.abs(x) / 40, 0, 1)
-    return np.asarray(top + side - 14 * np.exp(-((x / 30) ** 2)) - 78 * off**3, dtype=np.float32)
+    return np.asarray(top + side - 14 * np.exp(-((x / 30) ** 2)) - 66 * off**3, dtype=np.float32)
 
 
 def paint_envelope(canvas: Canvas, part: Part) -> None:
@@ -82,24 +82,23 @@ def paint_lungs(canvas: Canvas, part: Part) -> None:
             fissure = fissure | ((np.abs(across) < 2.6) & (oblique > 0))
         canvas.paint(window, here & fissure, "fissure", None)
         canvas.paint(window, here & (vessel | fine) & ~fissure, "lung_vessel", None)
-    _lesions(canvas, window, inside, "nodule", draw, 4, (4.5, 9.0))
+    _lesions(canvas, window, inside, "lung", 6, ([-110, -75, 420], [110, 80, 630]))
 
 
 def _lesions(
     canvas: Canvas,
     window: Window,
     inside: Mask,
-    tissue: str,
-    draw: np.random.Generator,
+    part: str,
     most: int,
-    radii: tuple[float, float],
+    box: tuple[list[float], list[float]],
 ) -> None:
-    """Up to `most` round lesions in a mask, the same at every spacing; labels stay."""
+    """Up to `most` round lesions in a mask, centred in a box (x, y, z); labels stay."""
+    draw = canvas.person.generator(f"{part}-lesions")
     points = canvas.at(window)
-    low, high = (np.array([f(p) for p in points]) for f in (np.min, np.max))
-    low[2], high[2] = draw.uniform(360, 430), draw.uniform(470, 640)
+    tissue, low, high = ("nodule", 4.5, 9.0) if part == "lung" else ("lesion", 6.0, 15.0)
     for _ in range(int(draw.integers(0, most + 1))):
-        at, radius = draw.uniform([-110, -75, 290], [110, 80, 640]), draw.uniform(*radii)
+        at, radius = draw.uniform(*box), draw.uniform(low, high)
         near = sum((p - np.float32(c)) ** 2 for p, c in zip(points, at, strict=True))
         canvas.paint(window, inside & (near < radius**2), tissue, None)
 
@@ -167,8 +166,19 @@ def paint_solid(canvas: Canvas, part: Part) -> None:
     window, distance = found
     canvas.paint(window, distance < 0, part.tissue, part.anatomies[0])
     if part.id == "liver":
-        draw = canvas.person.generator("liver-lesions")
-        _lesions(canvas, window, distance < -3, "lesion", draw, 5, (6, 15))
+        _lesions(canvas, window, distance < -3, "liver", 5, ([-125, -60, 340], [-20, 60, 460]))
+
+
+def paint_muscle(canvas: Canvas, part: Part) -> None:
+    """A muscle within its fascia: a thin layer of fat where it borders on other muscle."""
+    found = _found(canvas, part)
+    if found is None:
+        return
+    window, distance = found
+    others = canvas.tissue[window] == canvas.tissues.index("muscle")
+    unlabelled = canvas.anatomy[window] == canvas.anatomies.index("body")
+    canvas.paint(window, (distance < 3.2) & others & unlabelled, "fascia", None)
+    canvas.paint(window, distance < 0, part.tissue, part.id)
 
 
 def paint_stomach(canvas: Canvas, part: Part) -> None:
@@ -234,6 +244,7 @@ PROCEDURES: dict[str, Callable[[Canvas, Part], None]] = {
     "envelope": paint_envelope,
     "lungs": paint_lungs,
     "bowel": paint_bowel,
+    "muscle": paint_muscle,
     "stomach": paint_stomach,
     "kidney": paint_kidney,
     "bladder": paint_bladder,
