@@ -1,1 +1,30 @@
+"""Datasets that sites contribute: validated, canonical, versioned, immutable; and what training
+reads of them."""
 
+from __future__ import annotations
+
+from clnet.data_catalog.case import Case
+from clnet.data_catalog.catalog import Catalog
+from clnet.data_catalog.dataset import Dataset
+from clnet.data_catalog.manifest import CaseRecord, Manifest
+from clnet.data_catalog.plan_store import PlanStore
+from clnet.data_catalog.source import CaseSource, find_cases
+from clnet.data_catalog.stream import DatasetPin, PatchStream, StreamSpec, split_cases
+from clnet.data_catalog.terms import Obligation, Terms
+
+__all__ = [
+    "Case",
+    "CaseRecord",
+    "CaseSource",
+    "Catalog",
+    "Dataset",
+    "DatasetPin",
+    "Manifest",
+    "Obligation",
+    "PatchStream",
+    "PlanStore",
+    "StreamSpec",
+    "Terms",
+    "find_cases",
+    "split_cases",
+]

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from clnet.storage.artefacts import ArtefactStore
-from clnet.storage.atomic import atomic_directory, atomic_write, sweep_temporaries
+from clnet.storage.atomic import (
+    TEMPORARY,
+    atomic_directory,
+    atomic_write,
+    publish,
+    scratch_directory,
+    sweep_temporaries,
+)
 from clnet.storage.lock import exclusive
 from clnet.storage.zarr_store import open_zarr_store
 
 __all__ = [
+    "TEMPORARY",
     "ArtefactStore",
     "atomic_directory",
     "atomic_write",
     "exclusive",
     "open_zarr_store",
+    "publish",
+    "scratch_directory",
     "sweep_temporaries",
 ]

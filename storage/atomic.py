@@ -12,7 +12,14 @@ from pathlib import Path
 from clnet.errors import AlreadyExists
 from clnet.storage.location import local_path, remote_filesystem
 
-__all__ = ["TEMPORARY", "atomic_directory", "atomic_write", "sweep_temporaries"]
+__all__ = [
+    "TEMPORARY",
+    "atomic_directory",
+    "atomic_write",
+    "publish",
+    "scratch_directory",
+    "sweep_temporaries",
+]
 
 TEMPORARY = ".tmp-"
 """Prefix of what is being written; readers skip such names."""
@@ -30,24 +37,40 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     """
     if target.exists():
         raise AlreadyExists(f"{target} exists already and is never overwritten")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _sibling(target)
+    with scratch_directory(target.parent) as temporary:
+        yield temporary
+        publish(temporary, target)
+
+
+@contextmanager
+def scratch_directory(parent: Path) -> Iterator[Path]:
+    """Yield a temporary folder in `parent`, removed after the block unless published."""
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(parent)
     temporary.mkdir()
     try:
         yield temporary
-        _sync_tree(temporary)
-        # rename() replaces an empty folder without a word, hence the second look
-        if target.exists():
-            raise AlreadyExists(f"{target} was written by another process meanwhile")
-        try:
-            temporary.rename(target)
-        except OSError:
-            if target.exists():
-                raise AlreadyExists(f"{target} was written by another process meanwhile") from None
-            raise
-        _sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Sync a finished scratch folder to disk and rename it to `target`.
+
+    Raises:
+        AlreadyExists: `target` is there.
+    """
+    _sync_tree(temporary)
+    # rename() replaces an empty folder without a word, hence the look before
+    if not target.exists():
+        try:
+            temporary.rename(target)
+            _sync(target.parent)
+            return
+        except OSError:
+            if not target.exists():
+                raise
+    raise AlreadyExists(f"{target} was written by another process meanwhile")
 
 
 def atomic_write(path_or_url: str | Path, data: bytes) -> None:
@@ -62,7 +85,7 @@ def atomic_write(path_or_url: str | Path, data: bytes) -> None:
         filesystem.pipe_file(key, data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _sibling(path)
+    temporary = _temporary(path.parent)
     try:
         with temporary.open("xb") as handle:
             handle.write(data)
@@ -89,8 +112,8 @@ def sweep_temporaries(folder: Path) -> int:
     return len(leftovers)
 
 
-def _sibling(target: Path) -> Path:
-    return target.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+def _temporary(folder: Path) -> Path:
+    return folder / f"{TEMPORARY}{uuid.uuid4().hex}"
 
 
 def _sync_tree(folder: Path) -> None:

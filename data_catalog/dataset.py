@@ -1,0 +1,125 @@
+"""One immutable version of a dataset, as stored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from clnet.data_catalog.case import Case
+from clnet.data_catalog.manifest import CaseRecord, Manifest
+from clnet.errors import IntegrityError, NotFound
+
+__all__ = ["Dataset", "read_dataset", "write_manifest"]
+
+MANIFEST = "manifest.json"
+CHECKSUM = "manifest.json.sha256"
+
+
+class Dataset:
+    """A version of a dataset: its manifest, and its cases by id."""
+
+    def __init__(self, manifest: Manifest, folder: Path) -> None:
+        self.manifest = manifest
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.ref!r}, {len(self.manifest.cases)} cases)"
+
+    def __len__(self) -> int:
+        return len(self.manifest.cases)
+
+    def __iter__(self) -> Iterator[Case]:
+        return (self.case(case_id) for case_id in self.case_ids)
+
+    @property
+    def name(self) -> str:
+        """``site/name``."""
+        return self.manifest.name
+
+    @property
+    def version(self) -> int:
+        """1, 2, 3 ..."""
+        return self.manifest.version
+
+    @property
+    def ref(self) -> str:
+        """``site/name@version``."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def sha256(self) -> str:
+        """Hash of its cases and terms."""
+        return self.manifest.sha256
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """Ids in the manifest's order."""
+        return tuple(self._records)
+
+    def case(self, case_id: str) -> Case:
+        """One case; its geometry and contract are checked against the manifest.
+
+        Raises:
+            NotFound: no such case.
+            IntegrityError: the stored case is damaged.
+        """
+        if case_id not in self._records:
+            raise NotFound(f"{self.ref}: no case {case_id!r}; it has {len(self)} cases")
+        return Case(self._records[case_id], case_folder(self.folder, case_id))
+
+    def verify(self) -> None:
+        """Read every voxel of every case and compare with the manifest.
+
+        Raises:
+            IntegrityError: something stored is not what was contributed.
+        """
+        for case in self:
+            case.verify()
+
+    @cached_property
+    def _records(self) -> dict[str, CaseRecord]:
+        return {record.id: record for record in self.manifest.cases}
+
+
+def case_folder(dataset: Path, case_id: str) -> Path:
+    """Where a dataset's folder keeps the zarr group of a case."""
+    return dataset / "cases" / f"{case_id}.zarr"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` and its checksum, which ``sha256sum -c`` reads."""
+    data = (manifest.model_dump_json(indent=1) + "\n").encode()
+    (folder / MANIFEST).write_bytes(data)
+    checksum = f"{hashlib.sha256(data).hexdigest()}  {MANIFEST}\n"
+    (folder / CHECKSUM).write_text(checksum, encoding="ascii")
+
+
+def read_dataset(folder: Path, name: str, version: int) -> Dataset:
+    """Load and check one version.
+
+    Raises:
+        NotFound: no such version.
+        IntegrityError: the manifest is not what was written.
+    """
+    path = folder / MANIFEST
+    try:
+        data = path.read_bytes()
+        expected = (folder / CHECKSUM).read_text(encoding="ascii").split()[0]
+    except FileNotFoundError:
+        raise NotFound(f"dataset {name}@{version}: not in this catalog") from None
+    damaged = f"{path}: changed since it was written; restore the dataset from a backup"
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise IntegrityError(damaged)
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise IntegrityError(f"{path}: not a manifest that this version reads: {error}") from None
+    if (manifest.name, manifest.version) != (name, version) or (
+        Manifest.hash_of(manifest.cases, manifest.terms) != manifest.sha256
+    ):
+        raise IntegrityError(damaged)
+    return Dataset(manifest, folder)

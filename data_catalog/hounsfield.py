@@ -1,0 +1,61 @@
+"""Is this image a CT in Hounsfield units? Air is -1000, fat about -100, water 0, metal 3000."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clnet.errors import CaseRejected
+
+__all__ = ["as_hounsfield"]
+
+PLAUSIBLE = (-3100.0, 4500.0)
+"""HU that scanners write, from paddings (-3024) to dense metal on extended scales."""
+
+MAX_IMPLAUSIBLE = 0.01
+MIN_RANGE = 50.0
+INT16 = np.iinfo(np.int16)
+
+
+def as_hounsfield(voxels: NDArray[Any], file: str) -> NDArray[np.int16]:
+    """`voxels` as int16 HU, rounded; same shape.
+
+    No air is needed: a crop of the spine passes. What no CT lacks is a voxel below 0 HU, as
+    fat and noise are everywhere; an image without one was rescaled or is no CT.
+
+    Raises:
+        CaseRejected: NaN or infinity, a constant image, no value below 0 (8-bit pictures,
+            intensities scaled to 0..1, a rescale intercept not applied), a range too small
+            for tissue (normalised intensities), or more than 1 % outside -3100..4500.
+    """
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        raise CaseRejected(file, "voxels", "holds NaN or infinity")
+    low, high = float(voxels.min()), float(voxels.max())
+    seen = f"values from {low:g} to {high:g}"
+    if low == high:
+        raise CaseRejected(file, "voxels", f"every voxel is {low:g}: an empty image")
+    if low >= 0:
+        raise CaseRejected(
+            file,
+            "voxels",
+            f"{seen} are not Hounsfield units: fat and air are below 0; "
+            "apply the rescale slope and intercept, or check that this is a CT",
+        )
+    if high - low < MIN_RANGE:
+        raise CaseRejected(
+            file, "voxels", f"{seen} are not Hounsfield units: normalised? Give the original CT"
+        )
+    outside = np.count_nonzero((voxels < PLAUSIBLE[0]) | (voxels > PLAUSIBLE[1])) / voxels.size
+    if outside > MAX_IMPLAUSIBLE:
+        raise CaseRejected(
+            file,
+            "voxels",
+            f"{seen}, {outside:.1%} outside {PLAUSIBLE[0]:g}..{PLAUSIBLE[1]:g}: not Hounsfield "
+            "units; check the rescale slope and intercept",
+        )
+    if voxels.dtype.kind == "f":
+        voxels = np.rint(voxels)
+    hu: NDArray[np.int16] = np.clip(voxels, INT16.min, INT16.max).astype(np.int16)
+    return hu

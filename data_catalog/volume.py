@@ -1,0 +1,143 @@
+"""Read one image file as the voxels and the affine that it holds, whatever is wrong with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clnet.errors import CaseRejected
+
+__all__ = ["DEFAULT_MAX_BYTES", "SUFFIXES", "Volume", "read_volume"]
+
+DEFAULT_MAX_BYTES = 2 * 1024**3
+"""Largest volume read, in bytes of voxels as the header declares them."""
+
+NIFTI = (".nii", ".nii.gz")
+ITK = (".nrrd", ".mha")
+SUFFIXES = NIFTI + ITK
+
+_ITK_TYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")  # by SimpleITK's pixel id
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """Voxels as stored in a file.
+
+    Attributes:
+        voxels: shape ``(x, y, z)`` in the file's own orientation, rescale applied.
+        affine: voxel indices ``(x, y, z, 1)`` to RAS+ mm, 4x4 float64.
+        file: where it came from, for messages.
+    """
+
+    voxels: NDArray[Any]
+    affine: NDArray[np.float64]
+    file: str
+
+
+def read_volume(path: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> Volume:
+    """Read a three-dimensional scalar image (NIfTI, NRRD or MHA).
+
+    Raises:
+        CaseRejected: missing, unreadable, truncated, not 3D, not scalar, without an
+            orientation, or larger than `max_bytes` by its header, which is read first.
+    """
+    file = str(path)
+    if not path.is_file():
+        raise CaseRejected(file, "file", "not found")
+    if path.name.endswith(NIFTI):
+        return _read_nifti(path, max_bytes)
+    if path.name.endswith(ITK):
+        return _read_itk(path, max_bytes)
+    raise CaseRejected(file, "file", f"format not known; give one of {', '.join(SUFFIXES)}")
+
+
+def _read_nifti(path: Path, max_bytes: int) -> Volume:
+    import nibabel as nib
+
+    file = str(path)
+    try:
+        image: Any = nib.load(path)
+        shape = tuple(int(n) for n in image.shape)
+        dtype = np.dtype(image.get_data_dtype())
+        located = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
+        affine = np.asarray(image.affine, dtype=np.float64)
+    except Exception as error:  # noqa: BLE001 - a damaged header can raise anything
+        raise _unreadable(file, error) from None
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    _check_header(file, shape, dtype, max_bytes)
+    if not located:
+        raise CaseRejected(
+            file,
+            "affine",
+            "neither sform nor qform is set, so left and right are unknown; "
+            "convert again from DICOM or set the orientation",
+        )
+    try:
+        voxels = np.asanyarray(image.dataobj).reshape(shape)
+    except Exception as error:  # noqa: BLE001 - so can damaged voxels
+        raise _unreadable(file, error) from None
+    return Volume(voxels, affine, file)
+
+
+def _read_itk(path: Path, max_bytes: int) -> Volume:
+    import SimpleITK as sitk  # noqa: N813
+
+    file = str(path)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(file)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _unreadable(file, error) from None
+    components = reader.GetNumberOfComponents()
+    if components != 1:
+        raise CaseRejected(file, "voxels", f"{components} values a voxel; one is expected")
+    shape = tuple(int(n) for n in reader.GetSize())
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    pixel = reader.GetPixelID()
+    if not 0 <= pixel < len(_ITK_TYPES):
+        kind = sitk.GetPixelIDValueAsString(pixel)
+        raise CaseRejected(file, "voxels", f"type {kind}; plain numbers are expected")
+    _check_header(file, shape, np.dtype(_ITK_TYPES[pixel]), max_bytes)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise _unreadable(file, error) from None
+    n = image.GetDimension()
+    direction = np.array(image.GetDirection()).reshape(n, n)[:3, :3]
+    affine = np.eye(4)
+    affine[:3, :3] = direction * np.array(image.GetSpacing()[:3])
+    affine[:3, 3] = image.GetOrigin()[:3]
+    affine[:2] *= -1  # ITK's world is LPS, nibabel's RAS
+    return Volume(sitk.GetArrayFromImage(image).T.reshape(shape, order="A"), affine, file)
+
+
+def _check_header(file: str, shape: tuple[int, ...], dtype: np.dtype[Any], limit: int) -> None:
+    if len(shape) != 3:
+        raise CaseRejected(file, "shape", f"{shape} has {len(shape)} dimensions; 3 are expected")
+    if min(shape) < 1:
+        raise CaseRejected(file, "shape", f"{shape} holds no voxel")
+    if dtype.kind not in "iuf":
+        raise CaseRejected(file, "voxels", f"type {dtype}; plain numbers are expected")
+    size = math.prod(shape) * dtype.itemsize
+    if size > limit:
+        raise CaseRejected(
+            file,
+            "shape",
+            f"the header declares {shape} voxels of {dtype}, {size / 1024**2:.0f} MiB; "
+            f"the limit is {limit / 1024**2:.0f} MiB; crop it or raise max_bytes",
+        )
+
+
+def _unreadable(file: str, error: Exception) -> CaseRejected:
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
+    return CaseRejected(file, "file", f"unreadable or truncated ({reason})")
