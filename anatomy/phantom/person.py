@@ -35,6 +35,8 @@ class Person:
     fat: float
     phase: int
     enhancement: float
+    oral_contrast: float
+    """HU that a contrast drink adds to the contents of stomach and bowel; often 0."""
     noise: float
     blur: float
 
@@ -54,6 +56,7 @@ class Person:
             fat=float(draw.uniform(4, 30)),
             phase=int(draw.choice(3, p=[0.35, 0.25, 0.4])),
             enhancement=float(draw.uniform(0.7, 1.25)),
+            oral_contrast=float(max(0.0, draw.uniform(-400, 300))),
             noise=float(draw.uniform(6, 20)),
             blur=float(draw.uniform(0.25, 0.45)),
         )
@@ -90,7 +93,8 @@ class Person:
     def hounsfield(self, tissue: str) -> tuple[float, float]:
         """Mean HU and its texture's standard deviation in this person's contrast phase."""
         row = self.plan.tissues[tissue]
-        return row[0] + (row[self.phase] - row[0]) * self.enhancement, row[3]
+        mean = row[0] + (row[self.phase] - row[0]) * self.enhancement
+        return mean + (self.oral_contrast if tissue == "content" else 0.0), row[3]
 
     def coordinates(self, axes: tuple[Vector, Vector, Vector]) -> Coordinates:
         """Nominal body coordinates (x, y, z) of the grid with `axes` z, y, x in mm."""
@@ -106,7 +110,7 @@ class Person:
         extents = self.extents()
         for axis, name in enumerate("xyz"):
             draw = self.generator(f"warp-{name}")
-            for step, amplitude in ((190.0, 13.0 if name != "z" else 17.0), (80.0, 3.0)):
+            for step, amplitude in ((190.0, 15.0 if name != "z" else 21.0), (80.0, 3.0)):
                 out[axis] = out[axis] + np.float32(amplitude) * smooth_field(
                     draw, axes, extents, step
                 )
