@@ -1,0 +1,196 @@
+"""Body-part regression: how high in the body a slice lies, 0 pelvis bottom to 1 head top."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.networks.blocks import Convolution
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clnet.errors import IntegrityError
+from clnet.model.artefact import pack_artefact, unpack_artefact
+from clnet.model.body_part_curve import BodyPartCurve, fit_curve
+from clnet.model.geometry import Spacing, plan_shape, resample
+from clnet.model.numerics import seeded
+
+__all__ = [
+    "BodyPartConfig",
+    "BodyPartModel",
+    "BodyPartNetwork",
+    "decode_body_part_model",
+    "encode_body_part_model",
+]
+
+WINDOWS_HU = ((-1000.0, -200.0), (-160.0, 240.0), (150.0, 1150.0))  # lung, soft tissue, bone
+PATIENT_HU = -300.0
+PATIENT_AREA_MM2 = 3000.0
+BATCH_SLICES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPartConfig:
+    """Shape of the slice network and the intensities it expects.
+
+    Attributes:
+        pixels, pixel_mm: the square grid that slices are resampled to.
+        widths: features per stage, each halving the grid.
+        mean, std: what normalised volumes were shifted and scaled by, in HU.
+    """
+
+    pixels: int = 64
+    pixel_mm: float = 8.0
+    widths: tuple[int, ...] = (16, 32, 48, 64)
+    mean: float = -187.85
+    std: float = 490.7
+
+
+class BodyPartNetwork(nn.Module):
+    """Scores axial slices: normalised ``(B, 1, Y, X)`` to raw scores ``(B,)``."""
+
+    def __init__(self, config: BodyPartConfig) -> None:
+        super().__init__()
+        self.config = config
+        low, high = zip(*WINDOWS_HU, strict=True)
+        bounds = (torch.tensor((low, high)) - config.mean) / config.std
+        self.register_buffer("low", bounds[0].view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("high", bounds[1].view(1, -1, 1, 1), persistent=False)
+        blocks: list[nn.Module] = []
+        channels = len(WINDOWS_HU)
+        for width in config.widths:
+            blocks.append(
+                Convolution(
+                    spatial_dims=2,
+                    in_channels=channels,
+                    out_channels=width,
+                    strides=2,
+                    act=("LEAKYRELU", {"negative_slope": 0.01, "inplace": True}),
+                    norm="BATCH",
+                    adn_ordering="NA",
+                )
+            )
+            channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.score = nn.Linear(channels, 1)
+
+    def forward(self, slices: Tensor) -> Tensor:
+        """Raw scores of `slices`."""
+        low, high = self.get_buffer("low"), self.get_buffer("high")
+        windows = ((slices - low) / (high - low)).clamp(0, 1)
+        features: Tensor = self.blocks(windows)
+        scores: Tensor = self.score(features.mean(dim=(2, 3)))
+        return scores.squeeze(1)
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPartModel:
+    """A trained slice network with its calibration to body height. Frozen, like the encoder.
+
+    Attributes:
+        network: the slice network, in evaluation mode.
+        raw, heights: knots of the monotone map from raw scores to heights.
+        per_mm: usual rise of the height per mm.
+    """
+
+    network: BodyPartNetwork
+    raw: tuple[float, ...]
+    heights: tuple[float, ...]
+    per_mm: float
+
+    @property
+    def config(self) -> BodyPartConfig:
+        """Shape of the network and the intensities it expects."""
+        return self.network.config
+
+    def normalise(self, hu: NDArray[Any]) -> NDArray[np.float32]:
+        """HU to the intensities that the network expects."""
+        return ((hu.astype(np.float32) - self.config.mean) / self.config.std).astype(np.float32)
+
+    @torch.inference_mode()
+    def raw_scores(self, volume: NDArray[Any], spacing: Spacing) -> NDArray[np.float64]:
+        """Raw network output per slice, float64 ``(Z,)``."""
+        device = next(self.network.parameters()).device
+        slices = body_part_slices(volume, spacing, self.config)
+        parts = [
+            self.network(slices[first : first + BATCH_SLICES].to(device)).cpu()
+            for first in range(0, len(slices), BATCH_SLICES)
+        ]
+        return torch.cat(parts).numpy().astype(np.float64)
+
+    def curve(self, volume: NDArray[Any], spacing: Spacing) -> BodyPartCurve:
+        """The scan-wide curve of `volume` ``(Z, Y, X)``, normalised; `spacing` in mm (z, y, x)."""
+        threshold = (PATIENT_HU - self.config.mean) / self.config.std
+        area = (volume > threshold).sum(axis=(1, 2)) * spacing[1] * spacing[2]
+        heights = self.height_of(self.raw_scores(volume, spacing))
+        return fit_curve(heights, spacing[0], area > PATIENT_AREA_MM2, self.per_mm)
+
+    def scores(self, volume: NDArray[Any], spacing: Spacing) -> NDArray[np.float64]:
+        """Fitted score per slice, float64 ``(Z,)``; see :meth:`curve` for its quality."""
+        return self.curve(volume, spacing).scores
+
+    def height_of(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Heights of raw scores; the end pieces of the map go on past its ends."""
+        x, y = np.asarray(self.raw), np.asarray(self.heights)
+        overall = (y[-1] - y[0]) / (x[-1] - x[0])
+        inside = np.interp(raw, x, y)
+        outside = np.minimum(raw - x[0], 0) + np.maximum(raw - x[-1], 0)
+        return np.asarray(inside + overall * outside, dtype=np.float64)
+
+
+def body_part_slices(volume: NDArray[Any], spacing: Spacing, config: BodyPartConfig) -> Tensor:
+    """Slices of a normalised volume on the network's grid, cropped or padded with air."""
+    depth, rows, columns = volume.shape
+    grid = (spacing[0], config.pixel_mm, config.pixel_mm)
+    shape = plan_shape((depth, rows, columns), spacing, grid)
+    planes = torch.from_numpy(resample(volume, shape))
+    air = (-1000.0 - config.mean) / config.std
+    out = torch.full((len(planes), 1, config.pixels, config.pixels), air)
+    (to_y, from_y), (to_x, from_x) = (_centred(size, config.pixels) for size in shape[1:])
+    out[:, 0, to_y, to_x] = planes[:, from_y, from_x]
+    return out
+
+
+def _centred(size: int, room: int) -> tuple[slice, slice]:
+    """Where the middle of an axis of `size` goes in one of `room`, and what is taken of it."""
+    taken = min(size, room)
+    to, start = (room - taken) // 2, (size - taken) // 2
+    return slice(to, to + taken), slice(start, start + taken)
+
+
+def build_body_part_network(config: BodyPartConfig, seed: int) -> BodyPartNetwork:
+    """A freshly initialised slice network; equal seeds give equal weights."""
+    with seeded(seed):
+        return BodyPartNetwork(config)
+
+
+def encode_body_part_model(model: BodyPartModel) -> bytes:
+    """The model as a safetensors file with its calibration in the metadata."""
+    facts = {
+        "config": asdict(model.config),
+        "raw": model.raw,
+        "heights": model.heights,
+        "per_mm": model.per_mm,
+    }
+    return pack_artefact("body-part model", model.network.state_dict(), facts)
+
+
+def decode_body_part_model(data: bytes) -> BodyPartModel:
+    """Inverse of :func:`encode_body_part_model`.
+
+    Raises:
+        IntegrityError: `data` is not such a file.
+    """
+    tensors, facts = unpack_artefact("body-part model", data)
+    try:
+        widths = tuple(facts["config"].pop("widths"))
+        network = BodyPartNetwork(BodyPartConfig(widths=widths, **facts["config"]))
+        network.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise IntegrityError(f"body-part model: weights do not fit: {error}") from error
+    network.requires_grad_(False).eval()
+    return BodyPartModel(
+        network, tuple(facts["raw"]), tuple(facts["heights"]), float(facts["per_mm"])
+    )

@@ -1,0 +1,175 @@
+"""The scan-wide curve of body-part scores, and the ranges in which anatomies live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d, median_filter
+from scipy.stats import theilslopes
+
+__all__ = ["BodyPartCurve", "Range", "fit_curve", "ranges_from_labels"]
+
+TRUSTED = 0.5  # quality from which a curve may gate
+SHORT_MM = 60.0  # scans shorter than this take the body's usual slope
+SMOOTH_MM = 25.0
+BEND = 0.05  # how far a body may leave the straight line, in body heights
+SPREAD = 0.1  # scatter about the line at which the quality is zero
+FIT_SLICES = 300
+SCATTERED_LAYERS = frozenset({"gtv", "lns"})
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Where along the body an anatomy was seen in training, 0 pelvis bottom to 1 head top.
+
+    Attributes:
+        p005, p995: percentiles 0.5 and 99.5 of the scores of its labelled slices.
+        low, high: the widened range that gates.
+    """
+
+    p005: float
+    p995: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        """The range as JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Range:
+        """Inverse of :meth:`to_dict`."""
+        return cls(*(float(values[key]) for key in ("p005", "p995", "low", "high")))
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPartCurve:
+    """Body-part scores of one scan.
+
+    Attributes:
+        scores: fitted score per slice, float64 ``(Z,)``.
+        spacing_mm: distance of the slices.
+        patient: whether a slice shows a patient, bool ``(Z,)``.
+        quality: 0 to 1, how well the slices' own scores agree with a body's course.
+        upside_down: scores fall towards the end that the header calls superior.
+    """
+
+    scores: NDArray[np.float64]
+    spacing_mm: float
+    patient: NDArray[np.bool_]
+    quality: float
+    upside_down: bool
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the curve is good enough to gate by."""
+        return self.quality >= TRUSTED and bool(self.patient.any())
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Lowest and highest score among the slices with a patient."""
+        seen = self.scores[self.patient] if self.patient.any() else self.scores
+        return float(seen.min()), float(seen.max())
+
+    @property
+    def view(self) -> tuple[float, float]:
+        """What the scan shows of a body: its span and half a slice to either side.
+
+        Endless where slices without a patient follow, as there the body itself ends.
+        """
+        low, high = self.span
+        half = (high - low) / max(1, 2 * (int(self.patient.sum()) - 1))
+        return (
+            -np.inf if self.patient.any() and not self.patient[0] else low - half,
+            np.inf if self.patient.any() and not self.patient[-1] else high + half,
+        )
+
+    def on_grid(self, depth: int) -> NDArray[np.float64]:
+        """Scores of `depth` slices that cut the same field of view."""
+        own = len(self.scores)
+        centres = np.clip((np.arange(depth) + 0.5) * own / depth - 0.5, 0, own - 1)
+        return np.interp(centres, np.arange(own), self.scores)
+
+
+def fit_curve(
+    slice_scores: NDArray[np.float64],
+    spacing_mm: float,
+    patient: NDArray[np.bool_],
+    per_mm: float,
+) -> BodyPartCurve:
+    """Fit a body's course through noisy scores of equidistant slices.
+
+    A Theil-Sen line, its slope kept near that of bodies, bent by the smoothed residual where
+    that is small: bodies differ in proportion, single slices err.
+
+    Args:
+        slice_scores: calibrated score of each slice, ``(Z,)``.
+        spacing_mm: distance of the slices.
+        patient: slices to fit, ``(Z,)``.
+        per_mm: usual rise of the score per mm, more than 0.
+    """
+    depth = len(slice_scores)
+    z = np.arange(depth) * spacing_mm
+    if not patient.any():
+        return BodyPartCurve((z * per_mm).astype(np.float64), spacing_mm, patient, 0.0, False)
+    where = np.flatnonzero(patient)
+    chosen = where[np.unique(np.linspace(0, len(where) - 1, FIT_SLICES).round().astype(int))]
+    long_enough = len(chosen) >= 4 and z[chosen[-1]] - z[chosen[0]] >= SHORT_MM
+    slope = per_mm
+    if long_enough:
+        slope = float(theilslopes(slice_scores[chosen], z[chosen]).slope)
+    agreement = slope / per_mm
+    upside_down = long_enough and agreement < -0.3
+    kept = float(np.clip(agreement, 0.6, 1.6)) * per_mm
+    offset = float(np.median(slice_scores[chosen] - kept * z[chosen]))
+    line = kept * z + offset
+    residual = slice_scores - line
+    scatter = float(np.median(np.abs(residual[chosen])))
+    quality = max(0.0, 1 - scatter / SPREAD)
+    if long_enough:
+        quality *= max(0.0, min(agreement, 1 / agreement)) if agreement > 0 else 0.0
+    held = np.interp(np.arange(depth), where, residual[where])
+    window = max(1, round(SMOOTH_MM / spacing_mm))
+    smooth = gaussian_filter1d(
+        median_filter(held, 2 * window + 1, mode="nearest"), window, mode="nearest"
+    )
+    scores = np.maximum.accumulate(line + np.clip(smooth, -BEND, BEND)).astype(np.float64)
+    return BodyPartCurve(scores, spacing_mm, patient, quality, upside_down)
+
+
+def ranges_from_labels(
+    cases: Iterable[tuple[BodyPartCurve, Mapping[str, NDArray[np.bool_]]]], layer: str
+) -> dict[str, Range]:
+    """Ranges of the anatomies of one decoder from the training cases that label them.
+
+    Organs widen by a quarter of their extent, lymph-node stations and tumours, which scatter,
+    to one standard deviation past their extremes. Cases with an untrusted curve do not count;
+    labels with an extent (``within``) must not be passed. An anatomy without a labelled slice
+    gets no range, and so is never gated.
+
+    Args:
+        cases: per case its curve and, per anatomy, which slices hold it, bool ``(Z,)``.
+        layer: the decoder's layer.
+    """
+    seen: dict[str, list[NDArray[np.float64]]] = {}
+    for curve, labelled in cases:
+        if curve.trusted:
+            for anatomy, slices in labelled.items():
+                seen.setdefault(anatomy, []).append(curve.scores[slices])
+    ranges = {}
+    for anatomy in sorted(seen):
+        scores = np.concatenate(seen[anatomy])
+        if not len(scores):
+            continue
+        p005, p995 = (float(p) for p in np.percentile(scores, (0.5, 99.5)))
+        if layer in SCATTERED_LAYERS:
+            spread = float(scores.std())
+            low, high = float(scores.min()) - spread, float(scores.max()) + spread
+        else:
+            low, high = p005 - 0.25 * (p995 - p005), p995 + 0.25 * (p995 - p005)
+        ranges[anatomy] = Range(p005, p995, low, high)
+    return ranges

@@ -1,0 +1,166 @@
+"""From a scan's own grid to the canonical one and back, and between spacings.
+
+Canonical arrays are ``(Z, Y, X)`` with +z superior, +y posterior, +x left (LPS). Affines map
+voxel indices of an array in nibabel's order to RAS+ mm. Oblique and sheared grids are treated
+by the axes they are nearest to, as nibabel does: no voxel is interpolated here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+
+from clnet.errors import InputError
+
+__all__ = [
+    "Orientation",
+    "from_canonical",
+    "image_matrix",
+    "linear_matrix",
+    "orientation_of",
+    "plan_shape",
+    "resample",
+    "to_canonical",
+]
+
+Spacing = tuple[float, float, float]
+Shape = tuple[int, int, int]
+
+PREFILTER_FACTOR = 1.5  # coarser steps than this alias without a low-pass
+SLAB_VOXELS = 1 << 24  # voxels of the scan that are float32 at once while down-sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """Which array axis runs along z, y and x, and which of them run backwards.
+
+    Attributes:
+        axes: for canonical axes (z, y, x), the axis of the scan's array.
+        flips: for canonical axes (z, y, x), whether the scan's axis points the other way.
+    """
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+
+def orientation_of(affine: NDArray[Any]) -> Orientation:
+    """The canonical axes nearest to those of `affine`.
+
+    Follows nibabel's ``io_orientation``: the closest shearless matrix (polar decomposition),
+    whose strongest columns choose their world axis first.
+
+    Raises:
+        InputError: `affine` is not a finite, invertible 4x4 matrix.
+    """
+    matrix = np.asarray(affine, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise InputError("affine: a finite 4x4 matrix expected; repair the image header")
+    directions = matrix[:3, :3]
+    zooms = np.sqrt((directions**2).sum(axis=0))
+    if (zooms == 0).any() or np.linalg.matrix_rank(directions / zooms) < 3:
+        raise InputError("affine: its axes do not span space; repair the image header")
+    p, _, q = np.linalg.svd(directions / zooms)
+    rotation = p @ q
+    to_world = [0, 0, 0]
+    signs = [1, 1, 1]
+    for axis in np.argsort(-np.max(rotation**2, axis=0), kind="stable"):
+        world = int(np.argmax(np.abs(rotation[:, axis])))
+        to_world[axis] = world
+        signs[axis] = 1 if rotation[world, axis] > 0 else -1
+        rotation[world] = 0
+    z, y, x = (to_world.index(world) for world in (2, 1, 0))
+    # RAS points to the right and to the front, LPS to the left and to the back
+    return Orientation((z, y, x), (signs[z] < 0, signs[y] > 0, signs[x] > 0))
+
+
+def to_canonical(
+    array: NDArray[Any], affine: NDArray[Any]
+) -> tuple[NDArray[Any], Spacing, Orientation]:
+    """A view of `array` in canonical order, its spacing (z, y, x) in mm, and the way back.
+
+    Raises:
+        InputError: `array` is not three-dimensional or empty, or `affine` is unusable.
+    """
+    if array.ndim != 3 or array.size == 0:
+        raise InputError(f"image: shape {array.shape}: a volume of three axes expected")
+    orientation = orientation_of(affine)
+    zooms = np.sqrt((np.asarray(affine, dtype=np.float64)[:3, :3] ** 2).sum(axis=0))
+    z, y, x = (float(zooms[axis]) for axis in orientation.axes)
+    return _flip(array.transpose(orientation.axes), orientation), (z, y, x), orientation
+
+
+def from_canonical(labels: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
+    """The canonical ``(Z, Y, X)`` array in the scan's own axis order, contiguous."""
+    inverse = tuple(orientation.axes.index(axis) for axis in range(3))
+    return np.ascontiguousarray(_flip(labels, orientation).transpose(inverse))
+
+
+def _flip(array: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
+    return array[tuple(slice(None, None, -1 if flip else 1) for flip in orientation.flips)]
+
+
+def plan_shape(shape: Shape, spacing: Spacing, target: Spacing) -> Shape:
+    """Voxels of the same field of view at another spacing, at least one per axis."""
+    z, y, x = (
+        max(1, round(size * old / new))
+        for size, old, new in zip(shape, spacing, target, strict=True)
+    )
+    return z, y, x
+
+
+@lru_cache(maxsize=64)
+def linear_matrix(source: int, target: int) -> Tensor:
+    """Linear interpolation ``(target, source)`` of one axis over a fixed field of view.
+
+    Voxel centres follow ``align_corners=False``: target ``i`` lies at
+    ``(i + 0.5) * source / target - 0.5``, the edge voxels are held beyond the ends.
+    """
+    centres = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
+    below = np.floor(centres).astype(np.int64)
+    weight = centres - below
+    matrix = np.zeros((target, source), np.float32)
+    matrix[np.arange(target), below] += 1 - weight
+    matrix[np.arange(target), np.minimum(below + 1, source - 1)] += weight
+    return torch.from_numpy(matrix)
+
+
+@lru_cache(maxsize=64)
+def image_matrix(source: int, target: int) -> Tensor:
+    """:func:`linear_matrix`, after a low-pass where it would skip voxels.
+
+    Where a step is longer than 1.5 voxels, a Gaussian of ``0.5 * (step - 1)`` voxels comes
+    first, so that thin structures are averaged, not skipped.
+    """
+    matrix = linear_matrix(source, target)
+    step = source / target
+    if step <= PREFILTER_FACTOR:
+        return matrix
+    smooth = gaussian_filter1d(
+        np.eye(source), 0.5 * (step - 1), axis=0, mode="nearest", truncate=3.0
+    )
+    return matrix @ torch.from_numpy(smooth.astype(np.float32))
+
+
+def resample(volume: NDArray[Any], shape: Shape) -> NDArray[np.float32]:
+    """`volume` ``(Z, Y, X)`` on a grid of `shape` over the same field of view, float32.
+
+    Taken in slabs of slices, so that no float copy of the scan is made.
+    """
+    depth, height, width = volume.shape
+    down_z = image_matrix(depth, shape[0])
+    down_y = image_matrix(height, shape[1])
+    down_x = image_matrix(width, shape[2]).T
+    result = torch.zeros((shape[0], shape[1] * shape[2]))
+    step = max(1, SLAB_VOXELS // (height * width))
+    for start in range(0, depth, step):
+        slab = np.ascontiguousarray(volume[start : start + step], dtype=np.float32)
+        planes = down_y @ (torch.from_numpy(slab) @ down_x)
+        result.addmm_(down_z[:, start : start + step], planes.flatten(1))
+    return result.view(shape).numpy()

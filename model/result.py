@@ -1,0 +1,206 @@
+"""The result of segmenting one CT, and what it says per anatomy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clnet.anatomy.vocabulary import vocabulary
+from clnet.errors import NotFound
+from clnet.model.body_part_curve import BodyPartCurve
+from clnet.model.geometry import Spacing
+from clnet.model.inference import LoadedDecoder
+from clnet.model.merge import Merged, is_ancestor
+from clnet.model.outputs import Output, outputs_of, unlearned
+from clnet.model.statistics import (
+    AnatomyResult,
+    Measure,
+    State,
+    combined_state,
+    measure,
+    state_of,
+)
+
+__all__ = ["Segmentation", "summarise"]
+
+UPSIDE_DOWN = (
+    "the scan seems to be upside down: body-part scores fall towards the end that its header "
+    "calls superior; check the header. Body ranges were not applied"
+)
+UNRECOGNISED = "body parts were not recognised (quality {:.2f}), so body ranges were not applied"
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """A segmented CT.
+
+    Attributes:
+        labels: layer to label map on the scan's own grid, uint8 (uint16 above 255 labels).
+        names: layer to label value to canonical id.
+        results: what is known per anatomy.
+        affine: the scan's, voxel indices to RAS+ mm.
+        spacing: of the canonical grid (z, y, x), mm.
+        curve: body-part scores of the scan, or None without a body-part model.
+        gated: whether anatomies were confined to their body ranges.
+    """
+
+    labels: dict[str, NDArray[Any]]
+    names: dict[str, dict[int, str]]
+    results: dict[str, AnatomyResult]
+    affine: NDArray[np.float64]
+    spacing: Spacing
+    curve: BodyPartCurve | None
+    gated: bool
+
+    @property
+    def states(self) -> dict[str, State]:
+        """Anatomy to its state."""
+        return {anatomy: result.state for anatomy, result in self.results.items()}
+
+    @property
+    def suppressed(self) -> dict[str, int]:
+        """Anatomy to the voxels that gating took from it, where it took any."""
+        return {a: r.suppressed for a, r in self.results.items() if r.suppressed}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the result must know about the scan."""
+        if self.curve is None:
+            return ()
+        if not self.curve.patient.any():
+            return ("no slice shows a patient",)
+        if self.curve.upside_down:
+            return (UPSIDE_DOWN,)
+        if not self.curve.trusted:
+            return (UNRECOGNISED.format(self.curve.quality),)
+        return ()
+
+    def mask(self, anatomy: str) -> NDArray[np.bool_]:
+        """Voxels labelled as `anatomy`, or in its layer as a part of it, on the scan's grid.
+
+        Raises:
+            UnknownAnatomy: the vocabulary does not know the name.
+            NotFound: no label of this result is that anatomy or a part of it.
+        """
+        name = vocabulary().resolve(anatomy)
+        for layer, values in self.names.items():
+            parts = [v for v, label in values.items() if _is_part(label, name)]
+            if parts and vocabulary()[name].layer == layer:
+                return np.isin(self.labels[layer], parts)
+        raise NotFound(f"{anatomy}: was not looked for in this scan")
+
+    def statistics(self) -> dict[str, Any]:
+        """Per anatomy, per composite and for the scan, JSON-able; volumes in ml."""
+        low, high = self.curve.span if self.curve is not None else (None, None)
+        return {
+            "anatomies": {a: r.to_dict() for a, r in self.results.items()},
+            "derived": {c: r.to_dict() for c, r in self._derived().items()},
+            "scan": {
+                "spacing_zyx_mm": list(self.spacing),
+                "body_part_low": low,
+                "body_part_high": high,
+                "body_part_quality": self.curve.quality if self.curve is not None else None,
+                "upside_down": self.curve.upside_down if self.curve is not None else None,
+                "gated": self.gated,
+            },
+            "warnings": list(self.warnings),
+        }
+
+    def _derived(self) -> dict[str, AnatomyResult]:
+        """Composites that decoders do not report but some of whose parts they do."""
+        derived = {}
+        for composite in vocabulary().composites:
+            parts = {
+                leaf: self.results[leaf]
+                for leaf in vocabulary().leaves(composite.id)
+                if leaf in self.results
+            }
+            looked_for = [r for r in parts.values() if r.state is not State.NOT_LOOKED_FOR]
+            if composite.id in self.results or not looked_for:
+                continue
+            derived[composite.id] = AnatomyResult(
+                combined_state({leaf: part.state for leaf, part in parts.items()}),
+                composite.layer,
+                None,
+                tuple(dict.fromkeys(ref for part in looked_for for ref in part.decoders)),
+                sum((part.size for part in looked_for), Measure()),
+                looked_for[0].voxel_ml,
+                sum(part.suppressed for part in looked_for),
+            )
+        return derived
+
+
+def summarise(
+    decoders: Sequence[LoadedDecoder],
+    reported: Collection[str],
+    asked: Collection[str] | None,
+    merged: Merged,
+    ct: NDArray[Any],
+    spacing: Spacing,
+    curve: BodyPartCurve | None,
+) -> dict[str, AnatomyResult]:
+    """What is known of every anatomy that was asked for, by id.
+
+    Args:
+        decoders: of the model, whether they ran or not.
+        reported: anatomies that decoders report and that were asked for.
+        asked: leaves that were asked for, or None for whatever the decoders have channels for.
+        merged: label maps on the canonical grid.
+        ct: HU on the canonical grid.
+        spacing: of the canonical grid (z, y, x), mm.
+        curve: body-part scores of the scan.
+    """
+    sizes = measure(merged.labels, merged.names, ct)
+    voxel_ml = float(np.prod(spacing)) / 1000
+    owners: dict[str, list[tuple[LoadedDecoder, Output]]] = {}
+    idle: dict[str, str | None] = dict.fromkeys(asked) if asked is not None else {}
+    for decoder in sorted(decoders, key=lambda d: (d.tier, d.ref)):
+        for output in outputs_of(decoder.info):
+            if output.anatomy in reported:
+                owners.setdefault(output.anatomy, []).append((decoder, output))
+        for leaf in unlearned(decoder.info):
+            if asked is None or idle.get(leaf, "") is None:
+                idle[leaf] = decoder.info.config.group
+    first = {anatomy: found[0] for anatomy, found in owners.items()}
+    results = {}
+    for anatomy, (decoder, output) in sorted(first.items()):
+        parts = [a for a, (_, o) in first.items() if a == anatomy or _within(o, output)]
+        size = sum((sizes[part] for part in parts), Measure())
+        results[anatomy] = AnatomyResult(
+            state_of(size.voxels, output.range, curve),
+            output.layer,
+            decoder.info.config.group,
+            tuple(d.ref for d, _ in owners[anatomy]),
+            size,
+            voxel_ml,
+            merged.suppressed.get(anatomy, 0),
+        )
+    for leaf, group in sorted(idle.items()):
+        if leaf not in results:
+            layer = vocabulary()[leaf].layer
+            results[leaf] = AnatomyResult(
+                State.NOT_LOOKED_FOR, layer, group, (), Measure(), voxel_ml, 0
+            )
+    return results
+
+
+def _within(part: Output, whole: Output) -> bool:
+    return part.layer == whole.layer and is_ancestor(whole, part)
+
+
+def _is_part(label: str, anatomy: str) -> bool:
+    known = vocabulary()
+    if label == anatomy:
+        return True
+    if label not in known:
+        return set(label.split("+")) <= set(known.leaves(anatomy))
+    if set(known.leaves(label)) < set(known.leaves(anatomy)):
+        return True
+    parent = known[label].parent
+    while parent is not None and parent != anatomy:
+        parent = known[parent].parent
+    return parent is not None

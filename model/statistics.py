@@ -1,0 +1,127 @@
+"""What a result says of each anatomy: its state, its size, its density."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clnet.model.body_part_curve import BodyPartCurve, Range
+
+__all__ = ["AnatomyResult", "Measure", "State", "combined_state", "measure", "state_of"]
+
+BLOCK_VOXELS = 1 << 22
+
+
+class State(StrEnum):
+    """What is known of one anatomy in one scan."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    PARTLY_IN_VIEW = "partly_in_view"
+    OUT_OF_FIELD = "out_of_field"
+    NOT_LOOKED_FOR = "not_looked_for"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Voxels of something, and the sum of their HU."""
+
+    voxels: int = 0
+    hu: float = 0.0
+
+    def __add__(self, other: Measure) -> Measure:
+        return Measure(self.voxels + other.voxels, self.hu + other.hu)
+
+
+@dataclass(frozen=True, slots=True)
+class AnatomyResult:
+    """One anatomy in one scan.
+
+    Attributes:
+        state: what is known of it.
+        layer: the layer it is written in.
+        group: its decoder's anatomy group, or None if no decoder looks for it.
+        decoders: refs of the decoders that report it, earliest tier first.
+        size: voxels labelled as it or, in its layer, as a part of it.
+        voxel_ml: millilitres of a voxel.
+        suppressed: voxels that lay outside its body range and were dropped.
+    """
+
+    state: State
+    layer: str
+    group: str | None
+    decoders: tuple[str, ...]
+    size: Measure
+    voxel_ml: float
+    suppressed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-able values; ``mean_hu`` is None where there is no voxel."""
+        return {
+            "state": str(self.state),
+            "voxels": self.size.voxels,
+            "volume_ml": round(self.size.voxels * self.voxel_ml, 3),
+            "mean_hu": round(self.size.hu / self.size.voxels, 1) if self.size.voxels else None,
+            "layer": self.layer,
+            "group": self.group,
+            "decoder": self.decoders[0] if self.decoders else None,
+            "decoders": list(self.decoders),
+            "suppressed_voxels": self.suppressed,
+        }
+
+
+def state_of(voxels: int, where: Range | None, curve: BodyPartCurve | None) -> State:
+    """State of an anatomy that a decoder reports.
+
+    Nothing found is *absent* only where the whole range p0.5 to p99.5 is known to be in view.
+    Without a range or a trustworthy curve that is not known, and the state is *partly in view*.
+    """
+    if voxels:
+        return State.PRESENT
+    if where is None or curve is None or not curve.trusted:
+        return State.PARTLY_IN_VIEW
+    low, high = curve.view
+    if low <= where.p005 and where.p995 <= high:
+        return State.ABSENT
+    if high < where.p005 or where.p995 < low:
+        return State.OUT_OF_FIELD
+    return State.PARTLY_IN_VIEW
+
+
+def combined_state(parts: Mapping[str, State]) -> State:
+    """State of a composite from the states of its parts: the strongest that any part has.
+
+    It is absent only if every part is.
+    """
+    found = set(parts.values())
+    if found == {State.ABSENT}:
+        return State.ABSENT
+    for state in (State.PRESENT, State.PARTLY_IN_VIEW):
+        if state in found:
+            return state
+    if State.ABSENT in found:
+        return State.PARTLY_IN_VIEW
+    return State.OUT_OF_FIELD if State.OUT_OF_FIELD in found else State.NOT_LOOKED_FOR
+
+
+def measure(
+    labels: Mapping[str, NDArray[Any]], names: Mapping[str, Mapping[int, str]], ct: NDArray[Any]
+) -> dict[str, Measure]:
+    """Voxels and HU of every named label; arrays ``(Z, Y, X)`` on one grid."""
+    sizes: dict[str, Measure] = {}
+    step = max(1, BLOCK_VOXELS // (ct.shape[1] * ct.shape[2]))
+    for layer, values in names.items():
+        voxels, hu = np.zeros(max(values) + 1, np.int64), np.zeros(max(values) + 1)
+        for start in range(0, len(ct), step):
+            part = labels[layer][start : start + step]
+            where = part > 0
+            found = part[where]
+            voxels += np.bincount(found, minlength=len(voxels))
+            hu += np.bincount(found, ct[start : start + step][where], minlength=len(hu))
+        sizes |= {name: Measure(int(voxels[v]), float(hu[v])) for v, name in values.items()}
+    return sizes
