@@ -1,6 +1,7 @@
 """The vocabulary of anatomies, their groups and layers, and what a site's labels mean."""
 
 from clnet.anatomy.contract import LabelContract, LabelEntry
+from clnet.anatomy.mapping import LabelMapping, Meaning, load_mapping
 from clnet.anatomy.patch import Patch
 from clnet.anatomy.stratification import AnatomyGroup, Stratification, default_stratification
 from clnet.anatomy.vocabulary import Anatomy, Vocabulary, vocabulary
@@ -10,9 +11,12 @@ __all__ = [
     "AnatomyGroup",
     "LabelContract",
     "LabelEntry",
+    "LabelMapping",
+    "Meaning",
     "Patch",
     "Stratification",
     "Vocabulary",
     "default_stratification",
+    "load_mapping",
     "vocabulary",
 ]

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from clnet.anatomy.strict_yaml import load_yaml
 from clnet.anatomy.vocabulary import REGIONS, Layer, Region, vocabulary
 from clnet.errors import InputError, NotFound, UnknownAnatomy
 
@@ -115,7 +116,7 @@ class Stratification:
     @classmethod
     def _parse(cls, text: str, origin: str) -> Stratification:
         try:
-            table = _Table(groups=yaml.load(text, Loader=_UniqueKeys)).groups
+            table = _Table(groups=load_yaml(text)).groups
             return cls(_group(name, members) for name, members in table.items())
         except yaml.YAMLError as error:
             raise InputError(f"{origin}: not valid YAML: {error}") from None
@@ -129,18 +130,6 @@ class Stratification:
 
 class _Table(BaseModel):
     groups: dict[GroupId, Annotated[list[str], Field(min_length=1)]]
-
-
-class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML's safe loader, but a key written twice is an error instead of a silent loss."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(problem=f"{key} is listed twice")
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return mapping
 
 
 def _group(name: str, members: list[str]) -> AnatomyGroup:

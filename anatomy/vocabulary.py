@@ -114,7 +114,9 @@ class Vocabulary:
         for composite in self.composites:
             layers = {self[leaf].layer for leaf in self._leaves[composite.id]}
             if layers != {composite.layer}:
-                raise ValueError(f"composite {composite.id} ({composite.layer}) has parts in {layers}")
+                raise ValueError(
+                    f"composite {composite.id} ({composite.layer}) has parts in {layers}"
+                )
 
     def __getitem__(self, anatomy: str) -> Anatomy:
         """The anatomy with this canonical id.
