@@ -48,12 +48,12 @@ class Person:
             seed=seed,
             plan=plan,
             scale=np.array(
-                [draw.uniform(0.9, 1.08), draw.uniform(0.88, 1.08), draw.uniform(0.94, 1.06)]
+                [draw.uniform(0.88, 1.04), draw.uniform(0.86, 1.04), draw.uniform(0.94, 1.06)]
             ),
             turn=draw.uniform(-1, 1, 3) * np.array([4.0, 3.0, 15.0]),
             bend=draw.uniform(-1, 1, 4) * np.array([16.0, 9.0, np.pi, np.pi]),
-            shift=draw.uniform(-1, 1, 2) * np.array([28.0, 10.0]),
-            fat=float(draw.uniform(4, 30)),
+            shift=draw.uniform(-1, 1, 2) * np.array([25.0, 8.0]),
+            fat=float(draw.uniform(4, 28)),
             phase=int(draw.choice(3, p=[0.35, 0.25, 0.4])),
             enhancement=float(draw.uniform(0.7, 1.25)),
             oral_contrast=float(max(0.0, draw.uniform(-400, 300))),
