@@ -1,1 +1,46 @@
+"""The decoders registry: groups, versions, lineage, releases, jobs, in SQL."""
 
+from __future__ import annotations
+
+from clnet.decoders_registry.audit import AuditRecord
+from clnet.decoders_registry.bundle import ImportedRelease
+from clnet.decoders_registry.diff import Change, ReleaseDiff
+from clnet.decoders_registry.jobs import JobRecord, JobStatus
+from clnet.decoders_registry.lineage import Touched
+from clnet.decoders_registry.records import (
+    BodyPartRecord,
+    DatasetRecord,
+    DatasetUse,
+    DecoderRecord,
+    EncoderRecord,
+    Lineage,
+    Supporter,
+    TicketRecord,
+)
+from clnet.decoders_registry.registry import Registry
+from clnet.decoders_registry.releases import ReleaseRecord
+from clnet.decoders_registry.terms import ReleaseTerms
+from clnet.decoders_registry.verify import Fault, VerifyReport
+
+__all__ = [
+    "AuditRecord",
+    "BodyPartRecord",
+    "Change",
+    "DatasetRecord",
+    "DatasetUse",
+    "DecoderRecord",
+    "EncoderRecord",
+    "Fault",
+    "ImportedRelease",
+    "JobRecord",
+    "JobStatus",
+    "Lineage",
+    "Registry",
+    "ReleaseDiff",
+    "ReleaseRecord",
+    "ReleaseTerms",
+    "Supporter",
+    "TicketRecord",
+    "Touched",
+    "VerifyReport",
+]

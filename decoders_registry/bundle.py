@@ -1,0 +1,303 @@
+"""A release as a folder: ``release.json`` and one ``<sha256>.safetensors`` per artefact.
+
+The folder holds everything the release came from, so that lineage stays closed where it is
+imported: also versions that served decoders were updated from, but no images. Whoever reads
+one trusts nothing in it: hashes, names, sizes and pins are all checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from clnet.decoders_registry.datasets import dataset_record, find_dataset, record_dataset
+from clnet.decoders_registry.decoders import decoder_record, insert_decoder
+from clnet.decoders_registry.encoders import (
+    body_part_record,
+    encoder_record,
+    find_body_part_model,
+    find_encoder,
+    insert_model,
+)
+from clnet.decoders_registry.lineage import Edge
+from clnet.decoders_registry.nodes import find_decoder
+from clnet.decoders_registry.records import (
+    BodyPartRecord,
+    DatasetRecord,
+    DatasetUse,
+    DecoderDraft,
+    DecoderRecord,
+    EncoderRecord,
+    Moment,
+    Plain,
+    Record,
+    Sha256,
+)
+from clnet.decoders_registry.refs import Node, parse_ref
+from clnet.decoders_registry.releases import Composition, ReleaseRecord
+from clnet.decoders_registry.tables import BodyPartRow, EncoderRow
+from clnet.decoders_registry.terms import ReleaseTerms
+from clnet.errors import InputError, IntegrityError, NotFound
+from clnet.storage import ArtefactStore, atomic_directory
+
+__all__ = [
+    "Bundle",
+    "ImportedRelease",
+    "insert_bundle",
+    "pack",
+    "read_artefacts",
+    "read_bundle",
+    "write_bundle",
+]
+
+INDEX = "release.json"
+MAX_INDEX_BYTES = 64 * 2**20
+MAX_ARTEFACT_BYTES = 4 * 2**30
+
+
+class _Encoder(Record):
+    kind: Literal["encoder"] = "encoder"
+    record: EncoderRecord
+
+
+class _BodyPart(Record):
+    kind: Literal["body_part_model"] = "body_part_model"
+    record: BodyPartRecord
+
+
+class _Decoder(Record):
+    kind: Literal["decoder"] = "decoder"
+    record: DecoderRecord
+
+
+Entry = Annotated[_Encoder | _BodyPart | _Decoder, Field(discriminator="kind")]
+
+
+class BundledRelease(Record):
+    """The release itself, its members by ref."""
+
+    name: str
+    sha256: Sha256
+    encoder_ref: str
+    body_part_model_ref: str
+    tiers: tuple[tuple[str, ...], ...]
+    supporters: tuple[str, ...]
+    policy: Plain
+    parent: str | None
+    parent_sha256: Sha256 | None
+    terms: ReleaseTerms
+    created: Moment
+
+
+class Bundle(Record):
+    """``release.json``.
+
+    Attributes:
+        artefacts: records in an order in which each comes after what it is pinned to.
+        lineage: the release's upstream closure, for readers.
+    """
+
+    format: Literal["clnet-release/1"] = "clnet-release/1"
+    release: BundledRelease
+    datasets: tuple[DatasetRecord, ...]
+    artefacts: tuple[Entry, ...]
+    lineage: dict[str, Any]
+
+
+class ImportedRelease(ReleaseRecord):
+    """The release as it is in the registry now, and what importing it did.
+
+    Attributes:
+        added, reused: refs (the release's own name among them).
+        total_bytes: size of the artefacts.
+    """
+
+    added: tuple[str, ...]
+    reused: tuple[str, ...]
+    total_bytes: int
+
+
+def pack(
+    session: Session, release: ReleaseRecord, edges: Sequence[Edge], lineage: dict[str, Any]
+) -> Bundle:
+    """Describe `release` and all it came from; `edges` is its upstream closure."""
+    order: TopologicalSorter[Node] = TopologicalSorter()
+    for edge in edges:
+        order.add(edge.child, edge.parent)
+    nodes = list(order.static_order())
+    return Bundle(
+        release=BundledRelease(
+            name=release.name,
+            sha256=release.sha256,
+            encoder_ref=release.encoder_ref,
+            body_part_model_ref=release.body_part_model_ref,
+            tiers=tuple(tuple(decoder.ref for decoder in tier) for tier in release.tiers),
+            supporters=tuple(decoder.ref for decoder in release.supporters),
+            policy=release.policy,
+            parent=release.parent,
+            parent_sha256=release.parent_sha256,
+            terms=release.terms,
+            created=release.created,
+        ),
+        datasets=tuple(
+            dataset_record(find_dataset(session, node.ref))
+            for node in nodes
+            if node.kind == "dataset"
+        ),
+        artefacts=tuple(
+            _entry(session, node) for node in nodes if node.kind not in {"dataset", "release"}
+        ),
+        lineage=lineage,
+    )
+
+
+def _entry(session: Session, node: Node) -> Entry:
+    if node.kind == "encoder":
+        return _Encoder(record=encoder_record(find_encoder(session, node.ref)))
+    if node.kind == "body_part_model":
+        return _BodyPart(record=body_part_record(find_body_part_model(session, node.ref)))
+    decoder = decoder_record(find_decoder(session, node.ref))
+    return _Decoder(record=decoder.model_copy(update={"aliases": ()}))
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read and check ``release.json``.
+
+    Raises:
+        NotFound: no such file.
+        InputError: too large, or not what an export writes.
+    """
+    index = folder / INDEX
+    if not index.is_file():
+        raise NotFound(f"{index}: not there; give the folder that an export wrote")
+    if index.stat().st_size > MAX_INDEX_BYTES:
+        raise InputError(f"{index}: larger than {MAX_INDEX_BYTES} bytes, not a release")
+    try:
+        return Bundle.model_validate_json(index.read_bytes())
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{index}: {field}: {first['msg']}") from error
+
+
+def read_artefacts(folder: Path, bundle: Bundle, store: ArtefactStore) -> int:
+    """Verify every artefact and put it into `store`; returns their size in bytes.
+
+    What the store holds already is read from there, so an interrupted import goes on.
+
+    Raises:
+        NotFound: a file is missing.
+        InputError: a file is no plain file, or too large.
+        IntegrityError: a file does not hash to its name.
+    """
+    total = 0
+    for sha256 in sorted({entry.record.sha256 for entry in bundle.artefacts}):
+        file = folder / f"{sha256}.safetensors"
+        if file.is_symlink() or not file.is_file():
+            raise NotFound(f"{file}: not there or no plain file; copy the whole folder again")
+        size = file.stat().st_size
+        if size > MAX_ARTEFACT_BYTES:
+            raise InputError(f"{file}: {size} bytes, more than an artefact may have")
+        data = file.read_bytes()
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
+            raise IntegrityError(f"{file}: hashes to {found}; the copy is damaged, copy it again")
+        store.put(data)
+        total += size
+    return total
+
+
+def insert_bundle(
+    session: Session, bundle: Bundle, store: ArtefactStore
+) -> tuple[Composition, list[tuple[str, bool]]]:
+    """Add what the bundle describes; returns the release to store, and (ref, is new) pairs.
+
+    Raises:
+        Incompatible: a ref is taken by other content, or pins do not fit.
+        IntegrityError: the content is not what the release's hash says.
+    """
+    done = []
+    for dataset in bundle.datasets:
+        use = DatasetUse(
+            ref=dataset.ref,
+            sha256=dataset.sha256,
+            terms=dataset.terms,
+            held_at=dataset.held_at or "elsewhere",
+        )
+        _, new = record_dataset(session, use, dataset.fingerprint)
+        done.append((dataset.ref, new))
+    done += [_insert(session, entry, store) for entry in bundle.artefacts]
+    release = bundle.release
+    served = tuple(
+        tuple(decoder_record(find_decoder(session, ref)) for ref in tier) for tier in release.tiers
+    )
+    composition = Composition(
+        name=release.name,
+        encoder=find_encoder(session, release.encoder_ref),
+        body_part_model=find_body_part_model(session, release.body_part_model_ref),
+        tiers=served,
+        supporters=tuple(decoder_record(find_decoder(session, ref)) for ref in release.supporters),
+        policy=release.policy,
+        parent=release.parent,
+        parent_sha256=release.parent_sha256,
+    )
+    if composition.sha256 != release.sha256:
+        raise IntegrityError(
+            f"release {release.name}: its content hashes to {composition.sha256}, "
+            f"{INDEX} says {release.sha256}; the export was changed"
+        )
+    return composition, done
+
+
+def _insert(session: Session, entry: Entry, store: ArtefactStore) -> tuple[str, bool]:
+    record = entry.record
+    name = record.group if isinstance(record, DecoderRecord) else record.name
+    if record.ref != f"{name}@{record.version}":
+        raise InputError(f"{INDEX}: {record.ref!r} is not {name}@{record.version}")
+    if isinstance(record, DecoderRecord):
+        return record.ref, insert_decoder(session, _draft(record, store), record.version)[1]
+    if parse_ref(record.ref, entry.kind).name != record.name:
+        raise InputError(f"{INDEX}: {record.ref!r} does not name a {entry.kind}")
+    fields = {
+        "name": record.name,
+        "version": record.version,
+        "sha256": record.sha256,
+        "config": record.config,
+        "lineage": record.lineage.model_dump(mode="json"),
+        "created": record.created,
+    }
+    if isinstance(record, EncoderRecord):
+        return record.ref, insert_model(session, EncoderRow(**fields, plan=record.plan))[1]
+    return record.ref, insert_model(session, BodyPartRow(**fields))[1]
+
+
+def _draft(record: DecoderRecord, store: ArtefactStore) -> DecoderDraft:
+    """The record without its number; a dense checkpoint that stayed behind is only noted."""
+    fields = {name: getattr(record, name) for name in DecoderDraft.model_fields}
+    ticket = record.ticket
+    if ticket is not None and ticket.dense_sha is not None and not store.exists(ticket.dense_sha):
+        details = ticket.details | {"dense_sha_elsewhere": ticket.dense_sha}
+        fields["ticket"] = ticket.model_copy(update={"dense_sha": None, "details": details})
+    return DecoderDraft(**fields)
+
+
+def write_bundle(folder: Path, bundle: Bundle, store: ArtefactStore) -> int:
+    """Write the folder, whole or not at all; returns the artefacts' bytes.
+
+    Raises:
+        AlreadyExists: the folder is there.
+    """
+    total = 0
+    with atomic_directory(folder) as temporary:
+        for sha256 in sorted({entry.record.sha256 for entry in bundle.artefacts}):
+            total += (temporary / f"{sha256}.safetensors").write_bytes(store.get(sha256))
+        text = bundle.model_dump_json(indent=1)
+        (temporary / INDEX).write_text(text + "\n", encoding="utf-8")
+    return total

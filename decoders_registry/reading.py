@@ -1,0 +1,109 @@
+"""Looking things up: by reference, as lists, and along their lineage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from clnet.decoders_registry.core import Core
+from clnet.decoders_registry.datasets import all_datasets, dataset_record, find_dataset
+from clnet.decoders_registry.decoders import all_decoders, decoder_record
+from clnet.decoders_registry.encoders import (
+    all_models,
+    body_part_record,
+    encoder_record,
+    find_body_part_model,
+    find_encoder,
+)
+from clnet.decoders_registry.lineage import Touched, nested, touched, upstream
+from clnet.decoders_registry.nodes import describe, find_decoder, find_node
+from clnet.decoders_registry.records import (
+    BodyPartRecord,
+    DatasetRecord,
+    DecoderRecord,
+    EncoderRecord,
+)
+from clnet.decoders_registry.refs import Kind, Node
+from clnet.decoders_registry.tables import BodyPartRow, EncoderRow, TicketRow
+from clnet.decoders_registry.verify import VerifyReport, check_artefacts
+
+__all__ = ["Reading"]
+
+
+class Reading(Core):
+    """The methods that only look. All raise NotFound for what is not there."""
+
+    def encoder(self, ref: str) -> EncoderRecord:
+        """``encoder/starter@1``; without a version the newest."""
+        with self.database.read() as session:
+            return encoder_record(find_encoder(session, ref))
+
+    def encoders(self) -> list[EncoderRecord]:
+        """All encoder versions, by name."""
+        with self.database.read() as session:
+            return [encoder_record(row) for row in all_models(session, EncoderRow)]
+
+    def body_part_model(self, ref: str) -> BodyPartRecord:
+        """``bpr/starter@1``; without a version the newest."""
+        with self.database.read() as session:
+            return body_part_record(find_body_part_model(session, ref))
+
+    def body_part_models(self) -> list[BodyPartRecord]:
+        """All body-part model versions, by name."""
+        with self.database.read() as session:
+            return [body_part_record(row) for row in all_models(session, BodyPartRow)]
+
+    def decoder(self, ref: str) -> DecoderRecord:
+        """``abdomen/liver@3`` or ``abdomen/liver@production``; without either the newest."""
+        with self.database.read() as session:
+            return decoder_record(find_decoder(session, ref))
+
+    def decoders(self, group: str | None = None) -> list[DecoderRecord]:
+        """All versions, by group and number."""
+        with self.database.read() as session:
+            return [decoder_record(row) for row in all_decoders(session, group)]
+
+    def dataset(self, ref: str) -> DatasetRecord:
+        """A dataset version, withdrawn ones included."""
+        with self.database.read() as session:
+            return dataset_record(find_dataset(session, ref))
+
+    def datasets(self) -> list[DatasetRecord]:
+        """All known dataset versions, withdrawn ones included."""
+        with self.database.read() as session:
+            return [dataset_record(row) for row in all_datasets(session)]
+
+    def lineage_of(self, ref: str, kind: Kind | None = None) -> dict[str, Any]:
+        """Everything that `ref` came from, nested under ``from``, down to the datasets.
+
+        Args:
+            ref: a release, decoder version, encoder, body-part model or dataset.
+            kind: needed only where a decoder version and a dataset share a name.
+        """
+        with self.database.read() as session:
+            root = find_node(session, ref, kind)
+            edges = upstream(session, [root])
+            facts = describe(session, {root, *(edge.parent for edge in edges)})
+            return nested(root, edges, facts)
+
+    def touched_by(self, dataset: str) -> Touched:
+        """Every encoder, body-part model, decoder and release that a dataset version went into."""
+        with self.database.read() as session:
+            return touched(session, Node("dataset", find_dataset(session, dataset).ref))
+
+    def verify(self) -> VerifyReport:
+        """Check that every artefact a row names is stored and hashes right; list orphans."""
+        with self.database.read() as session:
+            named = _named(session)
+        return check_artefacts(self.artefacts, named)
+
+
+def _named(session: Session) -> list[tuple[str, str]]:
+    named = [(row.sha256, row.ref) for row in all_models(session, EncoderRow)]
+    named += [(row.sha256, row.ref) for row in all_models(session, BodyPartRow)]
+    named += [(row.sha256, row.ref) for row in all_decoders(session, None)]
+    kept = session.scalars(sa.select(TicketRow).where(TicketRow.dense_sha.is_not(None)))
+    named += [(row.dense_sha, row.decoder.ref) for row in kept if row.dense_sha is not None]
+    return named
