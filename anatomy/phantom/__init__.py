@@ -1,11 +1,11 @@
 """A procedural whole-body CT phantom, pelvis to head, reproducible from a seed.
 
-    phantom = render(7, field_of_view="whole")
-    phantom.ct, phantom.labels["organ"], phantom.names["organ"][1]
+phantom = render(7, field_of_view="whole")
+phantom.ct, phantom.labels["organ"], phantom.names["organ"][1]
 """
 
-from .plan import body_plan
-from .render import Phantom, render
+from clnet.anatomy.phantom.plan import body_plan
+from clnet.anatomy.phantom.render import Phantom, render
 
 __all__ = [
     "FIELDS_OF_VIEW",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .person import Person
-from .shapes import Coordinates, Floats, Shape, Tube, Vector
+from clnet.anatomy.phantom.person import Person
+from clnet.anatomy.phantom.shapes import Coordinates, Floats, Shape, Tube, Vector
 
 __all__ = ["Canvas", "Mask", "Window"]
 
@@ -92,10 +92,9 @@ class Canvas:
 
     def everything(self) -> Window:
         """The window that is the whole grid."""
-        z, y, x = self.tissue.shape
-        return slice(0, z), slice(0, y), slice(0, x)
+        return slice(None), slice(None), slice(None)
 
-    def levels(self, low: float, high: float) -> Window | None:
+    def slab(self, low: float, high: float) -> Window | None:
         """The planes that can hold body heights from `low` to `high` mm."""
         wide = 1e4
         return self.window(np.array([-wide, -wide, low]), np.array([wide, wide, high]))

@@ -6,13 +6,11 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from clnet.anatomy.phantom.plan import BodyPlan, Part
+from clnet.anatomy.phantom.shapes import Coordinates, Floats, Shape, Variation, Vector, rotation
+from clnet.anatomy.phantom.texture import smooth_field
 from clnet.errors import InputError
-
-from .plan import BodyPlan, Part
-from .shapes import Coordinates, Shape, Variation, Vector, rotation
-from .texture import smooth_field
 
 __all__ = ["PHASES", "Person", "field_of_view_extent"]
 
@@ -102,7 +100,12 @@ class Person:
         middle = np.float32(self.plan.height * self.scale[2] / 2)
         turn = rotation(-self.turn).astype(np.float32) / self.scale[:, None].astype(np.float32)
         centred = (x - np.float32(self.shift[0]), y - np.float32(self.shift[1]), z - middle)
-        out = [sum(np.float32(w) * c for w, c in zip(row, centred, strict=True)) for row in turn]
+        out: list[Floats] = [
+            np.float32(row[0]) * centred[0]
+            + np.float32(row[1]) * centred[1]
+            + np.float32(row[2]) * centred[2]
+            for row in turn
+        ]
         out[2] = out[2] + np.float32(self.plan.height / 2)
         wave = 2 * np.pi * axes[0] / 900.0
         out[0] = out[0] + (self.bend[0] * np.sin(wave + self.bend[2]))[:, None, None].astype("f4")

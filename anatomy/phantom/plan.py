@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from .shapes import Ellipsoid, Section, Shape, Tube, mirrored, rotation
+from clnet.anatomy.phantom.shapes import Ellipsoid, Section, Shape, Tube, mirrored, rotation
 
 __all__ = ["BodyPlan", "Part", "body_plan"]
 
@@ -104,9 +104,12 @@ def body_plan() -> BodyPlan:
     return BodyPlan(
         height=float(raw["height"]),
         field=(float(raw["field"][0]), float(raw["field"][1])),
-        tissues={name: tuple(map(float, row)) for name, row in raw["tissues"].items()},
+        tissues={
+            name: (float(none), float(arterial), float(venous), float(texture))
+            for name, (none, arterial, venous, texture) in raw["tissues"].items()
+        },
         fields_of_view={
-            name: (float(row["weight"]), *map(float, row["extent"]))
+            name: (float(row["weight"]), float(row["extent"][0]), float(row["extent"][1]))
             for name, row in raw["fields_of_view"].items()
         },
         variation={

@@ -8,18 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from clnet.anatomy.phantom import organs, skeleton, trunk
+from clnet.anatomy.phantom.canvas import Canvas
+from clnet.anatomy.phantom.person import PHASES, Person, field_of_view_extent
+from clnet.anatomy.phantom.plan import body_plan
+from clnet.anatomy.phantom.shapes import Vector
+from clnet.anatomy.phantom.texture import smooth_field, white_noise
 from clnet.errors import InputError
-
-from . import skeleton, viscera
-from .canvas import Canvas
-from .person import PHASES, Person, field_of_view_extent
-from .plan import body_plan
-from .shapes import Vector
-from .texture import smooth_field, white_noise
 
 __all__ = ["Phantom", "render"]
 
-_PROCEDURES = viscera.PROCEDURES | skeleton.PROCEDURES
+_PROCEDURES = trunk.PROCEDURES | organs.PROCEDURES | skeleton.PROCEDURES
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +73,8 @@ def _grid(
     probe = np.arange(-200.0, person.plan.height * person.scale[2] + 201.0)
     low, high = np.interp(extent, _heights(person, probe), probe)
     z = np.arange(max(1, round((high - low) / spacing[0]))) * spacing[0] + low
-    in_plane = [
-        (np.arange(round(size / step)) + 0.5) * step - size / 2
+    in_plane: list[Vector] = [
+        (np.arange(round(size / step), dtype=np.float64) + 0.5) * step - size / 2
         for size, step in zip(person.plan.field, spacing[1:], strict=True)
     ]
     return np.asarray(z, dtype=np.float64), in_plane[0], in_plane[1]
@@ -95,7 +94,9 @@ def _hounsfield(canvas: Canvas) -> NDArray[np.int16]:
 def _table(canvas: Canvas) -> None:
     """The patient's table below the back."""
     y = canvas.axes[1] - canvas.person.shift[1]
-    rows = np.flatnonzero((y > 132 * canvas.person.scale[1]) & (y < 132 * canvas.person.scale[1] + 12))
+    rows = np.flatnonzero(
+        (y > 132 * canvas.person.scale[1]) & (y < 132 * canvas.person.scale[1] + 12)
+    )
     if len(rows):
         window = (slice(None), slice(int(rows[0]), int(rows[-1]) + 1), slice(8, -8))
         canvas.paint(window, ~canvas.body[window], "table")
@@ -125,7 +126,7 @@ def render(
     axes = _grid(person, spacing, field_of_view_extent(person, field_of_view))
     canvas = Canvas(person, axes)
     for part in plan.parts:
-        _PROCEDURES.get(part.procedure or "", viscera.paint_solid)(canvas, part)
+        _PROCEDURES.get(part.procedure or "", organs.paint_solid)(canvas, part)
     _table(canvas)
     names = plan.labels()
     labels = {}

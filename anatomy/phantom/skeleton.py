@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .canvas import Canvas
-from .plan import Part
+from clnet.anatomy.phantom.canvas import Canvas
+from clnet.anatomy.phantom.plan import Part
 
 __all__ = ["PROCEDURES"]
 
@@ -28,7 +28,7 @@ def paint_bone(canvas: Canvas, part: Part) -> None:
 def paint_skull(canvas: Canvas, part: Part) -> None:
     """Vault and face with orbits and nasal cavity."""
     paint_bone(canvas, part)
-    window = canvas.levels(735, 830)
+    window = canvas.slab(735, 830)
     if window is None:
         return
     x, y, z = canvas.at(window)
@@ -58,7 +58,7 @@ def paint_brain(canvas: Canvas, part: Part) -> None:
 
 def paint_ribs(canvas: Canvas, part: Part) -> None:
     """Twelve pairs that slope downwards to the front, cartilage between them and the sternum."""
-    window = canvas.levels(330, 672)
+    window = canvas.slab(330, 672)
     if window is None:
         return
     points = canvas.at(window)

@@ -39,9 +39,7 @@ def smooth_field(
     return np.ascontiguousarray(field)
 
 
-def white_noise(
-    generator: np.random.Generator, shape: tuple[int, ...], sigma: float
-) -> Floats:
+def white_noise(generator: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Floats:
     """Gaussian noise of unit variance, correlated over `sigma` voxels."""
     noise = generator.standard_normal(shape, dtype=np.float32)
     if sigma > 0:
