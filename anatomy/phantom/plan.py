@@ -83,10 +83,11 @@ def _parts(entry: dict[str, Any]) -> list[Part]:
         )
 
     if entry.get("mirror"):
-        left, right = f"{entry['id']}_left", f"{entry['id']}_right"
+        name, anatomy = entry["id"], entry.get("paints", entry["id"])
+        flipped = tuple(mirrored(shape) for shape in shapes)
         return [
-            part(left, shapes, (left,)),
-            part(right, tuple(mirrored(shape) for shape in shapes), (right,)),
+            part(f"{name}_left", shapes, (f"{anatomy}_left",)),
+            part(f"{name}_right", flipped, (f"{anatomy}_right",)),
         ]
     names = entry.get("parts", [entry["id"]] if layer else [])
     return [part(entry["id"], shapes, tuple(names))]
