@@ -15,7 +15,7 @@ from clnet.data_catalog.plan_store import PlanStore, evict, stored_bytes
 from clnet.data_catalog.source import CaseSource, check_ids, find_cases
 from clnet.data_catalog.terms import Terms
 from clnet.data_catalog.volume import DEFAULT_MAX_BYTES
-from clnet.errors import NotFound
+from clnet.errors import ContractError, NotFound
 from clnet.storage import exclusive, publish, scratch_directory, sweep_temporaries
 
 __all__ = ["Catalog"]
@@ -71,6 +71,8 @@ class Catalog:
         parse_name(name)
         check_ids(cases)
         meanings = load_mapping(mapping)
+        if not meanings.anatomies:
+            raise ContractError(f"mapping of {name}: every label is ignored; name an anatomy")
         folder = self.root / name
         with exclusive(folder / LOCK):
             sweep_temporaries(folder)

@@ -28,9 +28,9 @@ def read_case(
     image = to_canonical(read_volume(source.image, max_bytes))
     ct = as_hounsfield(image.voxels, str(source.image))
     if isinstance(source.labels, dict):
-        if not source.labels:
-            raise CaseRejected(str(source.image), "labels", "no mask is given")
         names = {key: path for key, path in source.labels.items() if key not in mapping.ignored}
+        if not names:
+            raise CaseRejected(str(source.image), "labels", "no mask that the mapping uses")
         files = {key: str(path) for key, path in names.items()}
         masks = {}
         for key, path in names.items():

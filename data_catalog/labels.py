@@ -37,9 +37,11 @@ def translate_map(
             does not explain.
     """
     whole = _as_ids(ids, file)
-    counts = np.bincount(whole.reshape(-1), minlength=1)
+    counts = np.zeros(MAX_ID + 1, dtype=np.int64)
+    for plane in whole:
+        counts += np.bincount(plane.reshape(-1), minlength=MAX_ID + 1)
     meanings: dict[int, tuple[Meaning, ...]] = {}
-    for source in np.flatnonzero(counts)[np.flatnonzero(counts) > 0]:
+    for source in (np.flatnonzero(counts[1:]) + 1).tolist():
         if str(source) not in mapping.meanings:
             raise CaseRejected(
                 file,
@@ -56,7 +58,7 @@ def translate_map(
     values = _assign_values(m for entry in meanings.values() for m in entry)
     maps: dict[str, NDArray[np.uint8]] = {}
     for layer in values:
-        table = np.zeros(max(len(counts), max(meanings) + 1), dtype=np.uint8)
+        table = np.zeros(MAX_ID + 1, dtype=np.uint8)
         for source, entry in meanings.items():
             for meaning in entry:
                 if meaning.layer == layer:

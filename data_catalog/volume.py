@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,9 @@ DEFAULT_MAX_BYTES = 2 * 1024**3
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".mha")
 SUFFIXES = NIFTI + ITK
+
+NIFTI2_SIZES = (540, 0x1C020000)
+"""First four bytes of a NIfTI-2 file, little and big endian; NIfTI-1 begins with 348."""
 
 _ITK_TYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")  # by SimpleITK's pixel id
 
@@ -61,28 +67,46 @@ def _read_nifti(path: Path, max_bytes: int) -> Volume:
 
     file = str(path)
     try:
-        image: Any = nib.load(path)
-        shape = tuple(int(n) for n in image.shape)
-        dtype = np.dtype(image.get_data_dtype())
-        located = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
-        affine = np.asarray(image.affine, dtype=np.float64)
-    except Exception as error:  # noqa: BLE001 - a damaged header can raise anything
-        raise _unreadable(file, error) from None
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    _check_header(file, shape, dtype, max_bytes)
-    if not located:
-        raise CaseRejected(
-            file,
-            "affine",
-            "neither sform nor qform is set, so left and right are unknown; "
-            "convert again from DICOM or set the orientation",
-        )
-    try:
-        voxels = np.asanyarray(image.dataobj).reshape(shape)
-    except Exception as error:  # noqa: BLE001 - so can damaged voxels
+        with _open(path) as stream:
+            two = int.from_bytes(stream.read(4), "little") in NIFTI2_SIZES
+            stream.seek(0)
+            image: Any = (nib.Nifti2Image if two else nib.Nifti1Image).from_stream(stream)
+            header = image.header
+            shape = _spatial(int(n) for n in image.shape)
+            _check_header(file, shape, np.dtype(image.get_data_dtype()), max_bytes)
+            if not (int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0):
+                raise CaseRejected(
+                    file,
+                    "affine",
+                    "neither sform nor qform is set, so left and right are unknown; "
+                    "convert again from DICOM or set the orientation",
+                )
+            affine = np.asarray(image.affine, dtype=np.float64)
+            scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
+            proxy = image.dataobj
+            # float32 holds every integer that a CT may use, in half of the default's memory
+            values = proxy.get_scaled(np.float32) if scaled else proxy.get_unscaled()
+            voxels = np.asarray(values).reshape(shape)
+            if isinstance(stream, gzip.GzipFile):
+                _read_to_end(file, stream, max_bytes)
+    except CaseRejected:
+        raise
+    except Exception as error:  # noqa: BLE001 - a damaged file makes the parser raise anything
         raise _unreadable(file, error) from None
     return Volume(voxels, affine, file)
+
+
+def _open(path: Path) -> gzip.GzipFile | BufferedReader:
+    return gzip.GzipFile(path) if path.name.endswith(".gz") else path.open("rb")
+
+
+def _read_to_end(file: str, stream: gzip.GzipFile, max_bytes: int) -> None:
+    """Read what follows the voxels, so that gzip compares its checksum at the end."""
+    extra = 0
+    while block := stream.read(1 << 20):
+        extra += len(block)
+        if extra > max_bytes:
+            raise CaseRejected(file, "file", "holds far more data than its header declares")
 
 
 def _read_itk(path: Path, max_bytes: int) -> Volume:
@@ -99,9 +123,7 @@ def _read_itk(path: Path, max_bytes: int) -> Volume:
     components = reader.GetNumberOfComponents()
     if components != 1:
         raise CaseRejected(file, "voxels", f"{components} values a voxel; one is expected")
-    shape = tuple(int(n) for n in reader.GetSize())
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
+    shape = _spatial(reader.GetSize())
     pixel = reader.GetPixelID()
     if not 0 <= pixel < len(_ITK_TYPES):
         kind = sitk.GetPixelIDValueAsString(pixel)
@@ -118,6 +140,14 @@ def _read_itk(path: Path, max_bytes: int) -> Volume:
     affine[:3, 3] = image.GetOrigin()[:3]
     affine[:2] *= -1  # ITK's world is LPS, nibabel's RAS
     return Volume(sitk.GetArrayFromImage(image).T.reshape(shape, order="A"), affine, file)
+
+
+def _spatial(sizes: Iterable[int]) -> tuple[int, ...]:
+    """The shape without trailing axes of one element."""
+    shape = tuple(sizes)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
 
 
 def _check_header(file: str, shape: tuple[int, ...], dtype: np.dtype[Any], limit: int) -> None:

@@ -1,0 +1,77 @@
+"""What a dataset holds, in figures: for a reader who may never see its images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from clnet.data_catalog.dataset import Dataset
+
+__all__ = ["fingerprint"]
+
+BODY_HU = -500
+PERCENTILES = (0.5, 50.0, 99.5)
+LOWEST, HIGHEST = -1100, 4000
+
+
+def fingerprint(dataset: Dataset) -> dict[str, Any]:
+    """Cases, geometry, intensity and anatomies of a dataset, JSON-able.
+
+    Every voxel is read once. ``intensity`` are percentiles of HU over what is denser than
+    -500 HU, to 1 HU. ``anatomies`` counts, by the name that the label contract shows, the
+    cases that know it, the cases where it has voxels, and its voxels and millilitres.
+    """
+    histogram = np.zeros(HIGHEST - LOWEST + 1, np.int64)
+    anatomies: dict[str, dict[str, Any]] = {}
+    for case in dataset:
+        histogram += _histogram(case.ct())
+        voxel_ml = float(np.prod(case.spacing)) / 1000
+        for layer in case.layers:
+            counts = np.bincount(case.labels(layer).reshape(-1), minlength=256)
+            for entry in case.contract.for_layer(layer):
+                voxels = int(counts[entry.value])
+                known = anatomies.setdefault(
+                    entry.name,
+                    {"exact": entry.exact, "known": 0, "seen": 0, "voxels": 0, "ml": 0.0},
+                )
+                known["known"] += 1
+                known["seen"] += voxels > 0
+                known["voxels"] += voxels
+                known["ml"] += voxels * voxel_ml
+    records = dataset.manifest.cases
+    return {
+        "cases": len(records),
+        "spacing_zyx_mm": _spread([record.spacing for record in records]),
+        "shape_zyx": _spread([record.shape for record in records]),
+        "intensity_hu": _percentiles(histogram),
+        "anatomies": {
+            name: values | {"ml": round(values["ml"], 1)}
+            for name, values in sorted(anatomies.items())
+        },
+    }
+
+
+def _histogram(ct: NDArray[np.int16]) -> NDArray[np.int64]:
+    inside = np.clip(ct[ct > BODY_HU], LOWEST, HIGHEST).astype(np.int64) - LOWEST
+    return np.bincount(inside, minlength=HIGHEST - LOWEST + 1)
+
+
+def _percentiles(histogram: NDArray[np.int64]) -> dict[str, int]:
+    total = np.cumsum(histogram)
+    if not total[-1]:
+        return {}
+    return {
+        f"p{p:g}": int(np.searchsorted(total, p / 100 * total[-1])) + LOWEST for p in PERCENTILES
+    }
+
+
+def _spread(rows: list[tuple[float, float, float]] | list[tuple[int, int, int]]) -> dict[str, Any]:
+    values = np.array(rows, dtype=np.float64)
+    return {
+        "min": values.min(axis=0).tolist(),
+        "median": np.median(values, axis=0).tolist(),
+        "max": values.max(axis=0).tolist(),
+    }
