@@ -6,7 +6,7 @@ from __future__ import annotations
 from clnet.data_catalog.case import Case
 from clnet.data_catalog.catalog import Catalog
 from clnet.data_catalog.dataset import Dataset
-from clnet.data_catalog.fingerprint import Fingerprint, fingerprint
+from clnet.data_catalog.fingerprint import fingerprint
 from clnet.data_catalog.manifest import CaseRecord, Manifest
 from clnet.data_catalog.plan_store import PlanStore
 from clnet.data_catalog.source import CaseSource, find_cases
@@ -20,7 +20,6 @@ __all__ = [
     "Catalog",
     "Dataset",
     "DatasetPin",
-    "Fingerprint",
     "Manifest",
     "Obligation",
     "PatchStream",
