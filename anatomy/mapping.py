@@ -198,9 +198,9 @@ def _leaves(name: str) -> tuple[str, ...]:
     if anatomy.coarse:
         parts = ", ".join(anatomy.parts)
         raise ContractError(
-            f"{anatomy.id} cuts across {parts} without being their union, so that no decoder "
-            "can learn from it; map it to ignore, or, where the label does show all of an "
-            "anatomy on the slices it was drawn on, to that anatomy with `within: auto`"
+            f"{anatomy.id} cuts across {parts} without being their union, so no decoder learns "
+            "it; map it to ignore, or to the anatomy itself where the label shows all of it, "
+            "alone or with other labels (add `within: auto` if on some slices only)"
         )
     return known.leaves(anatomy.id)
 

@@ -44,14 +44,15 @@ class Stratification:
     """Anatomies split into groups.
 
     Raises:
-        InputError: an anatomy is in two groups, or a group spans layers.
+        InputError: a group is listed twice, an anatomy is in two groups, or a group spans layers.
     """
 
     def __init__(self, groups: Iterable[AnatomyGroup]) -> None:
         self._groups: dict[str, AnatomyGroup] = {}
         self._group_of: dict[str, AnatomyGroup] = {}
         for group in groups:
-            self._groups[group.id] = group
+            if self._groups.setdefault(group.id, group) is not group:
+                raise InputError(f"{group.id} is listed twice")
             for anatomy in group.anatomies:
                 other = self._group_of.setdefault(anatomy, group)
                 if other is not group:

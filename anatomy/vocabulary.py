@@ -14,7 +14,17 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from clnet.errors import UnknownAnatomy
 
-__all__ = ["LAYERS", "REGIONS", "Anatomy", "Layer", "Region", "Side", "Vocabulary", "vocabulary"]
+__all__ = [
+    "LAYERS",
+    "REGIONS",
+    "Anatomy",
+    "Layer",
+    "Region",
+    "Side",
+    "Vocabulary",
+    "fold",
+    "vocabulary",
+]
 
 Region = Literal["Body", "Head & Neck", "Chest", "Abdomen", "Bone", "LNS", "GTV"]
 Layer = Literal["organ", "bone", "vessel", "muscle", "lns", "gtv", "body", "container"]
@@ -54,7 +64,8 @@ class Anatomy(BaseModel):
         layer: leaves of one layer exclude each other voxel-wise.
         side: ``left``, ``right`` or None.
         parent: id of the anatomy that this one is part of, or None.
-        snomed: SNOMED CT concept of the structure without its side, or None.
+        snomed: SNOMED CT concept, or None. A sided anatomy has the concept of either side, if
+            SNOMED CT has one, so that a laterality modifier completes it.
         colour: ``#rrggbb``, distinct per anatomy.
         aliases: other names, before folding.
         source: the class list or paper that names it.
@@ -171,13 +182,9 @@ class Vocabulary:
         """
         return self._leaves[self.resolve(name)]
 
-    def nearest(self, name: str, count: int = 3) -> tuple[str, ...]:
-        """Canonical ids whose names look most like ``name``, best first."""
-        close = difflib.get_close_matches(fold(name), self._by_name, n=4 * count, cutoff=0.6)
-        return tuple(dict.fromkeys(self._by_name[match] for match in close))[:count]
-
     def _unknown(self, name: str) -> UnknownAnatomy:
-        near = self.nearest(name)
+        close = difflib.get_close_matches(fold(name), self._by_name, n=12)
+        near = list(dict.fromkeys(self._by_name[match] for match in close))[:3]
         hint = f"did you mean {', '.join(near)}?" if near else "`clnet anatomies list` shows all"
         return UnknownAnatomy(f"unknown anatomy {name!r}: {hint}")
 
