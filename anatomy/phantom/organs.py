@@ -45,7 +45,7 @@ def paint_muscle(canvas: Canvas, part: Part) -> None:
     others = canvas.tissue[window] == canvas.tissues.index("muscle")
     unlabelled = canvas.anatomy[window] == canvas.anatomies.index("body")
     canvas.paint(window, (distance < 3.2) & others & unlabelled, "fascia", None)
-    canvas.paint(window, distance < 0, part.tissue, part.id)
+    canvas.paint(window, distance < 0, part.tissue, part.anatomies[0])
 
 
 def paint_stomach(canvas: Canvas, part: Part) -> None:
@@ -71,7 +71,7 @@ def paint_kidney(canvas: Canvas, part: Part) -> None:
     shape = canvas.person.shapes(part)[0]
     centre = shape.centre()
     sign = 1 if part.id.endswith("left") else -1
-    canvas.paint(window, distance < 0, part.tissue, part.id)
+    canvas.paint(window, distance < 0, part.tissue, part.anatomies[0])
     sinus = ((sign * (x - centre[0]) + 12) / 13) ** 2 + ((y - centre[1] + 5) / 9) ** 2
     sinus = sinus + ((z - centre[2]) / 22) ** 2
     canvas.paint(window, (distance < 0) & (sinus < 1), "renal_sinus", None)
@@ -86,7 +86,7 @@ def paint_bladder(canvas: Canvas, part: Part) -> None:
     """Urine within a thin unlabelled wall."""
     found = _found(canvas, part)
     if found is not None:
-        canvas.paint(found[0], found[1] < 0, "muscle", part.id)
+        canvas.paint(found[0], found[1] < 0, "muscle", part.anatomies[0])
         canvas.paint(found[0], found[1] < -3, "urine", None)
 
 
@@ -98,9 +98,9 @@ def paint_hollow(canvas: Canvas, part: Part) -> None:
     window, distance = found
     if part.id == "trachea":
         canvas.paint(window, (distance < 2.5) & canvas.body[window], "soft", None)
-        canvas.paint(window, distance < 0, part.tissue, part.id)
+        canvas.paint(window, distance < 0, part.tissue, part.anatomies[0])
         return
-    canvas.paint(window, distance < 0, part.tissue, part.id)
+    canvas.paint(window, distance < 0, part.tissue, part.anatomies[0])
     draw = canvas.person.generator("esophagus-gas")
     level = draw.uniform(450, 680)
     near = np.abs(canvas.at(window)[2] - level) < 14

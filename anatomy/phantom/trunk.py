@@ -35,7 +35,7 @@ def paint_envelope(canvas: Canvas, part: Part) -> None:
     np.copyto(canvas.body, (depth > -fat) & (z > -60))
     draw = canvas.person.generator("streaks")
     streak = smooth_field(draw, canvas.axes, canvas.person.extents(), 26.0)
-    canvas.paint(window, canvas.body, "fat", part.id)
+    canvas.paint(window, canvas.body, "fat", part.anatomies[0])
     canvas.paint(window, canvas.body & (depth < 3.5 - fat), "skin", None)
     canvas.paint(window, canvas.body & (depth > 0), "muscle", None)
     canvas.paint(window, canvas.body & (depth > 9) & (streak > 1.1), "fat", None)
