@@ -1,1 +1,75 @@
-"""CL-Net platform: continual learning for whole-body CT segmentation."""
+"""CL-Net platform: continual learning for whole-body CT segmentation.
+
+One encoder, trained once and frozen; a decoder per anatomy group, each trained on whichever
+dataset labels it, pruned, and merged into a release; nothing learned later can change it.
+
+    import clnet
+    hub = clnet.connect()
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from clnet.errors import (
+    AlreadyExists,
+    CaseRejected,
+    ClnetError,
+    ContractError,
+    Incompatible,
+    InputError,
+    IntegrityError,
+    JobFailed,
+    NotFound,
+    ServiceError,
+    UnknownAnatomy,
+)
+
+if TYPE_CHECKING:
+    from clnet.data_catalog import CaseSource, Terms
+    from clnet.hub import Hub, connect
+    from clnet.platform.jobs import DecoderJob, Validation
+
+__all__ = [
+    "AlreadyExists",
+    "CaseRejected",
+    "CaseSource",
+    "ClnetError",
+    "ContractError",
+    "DecoderJob",
+    "Hub",
+    "Incompatible",
+    "InputError",
+    "IntegrityError",
+    "JobFailed",
+    "NotFound",
+    "ServiceError",
+    "Terms",
+    "UnknownAnatomy",
+    "Validation",
+    "__version__",
+    "connect",
+]
+
+# loaded at first use, so that `import clnet` takes no time
+_LAZY = {
+    "CaseSource": "clnet.data_catalog",
+    "DecoderJob": "clnet.platform.jobs",
+    "Hub": "clnet.hub",
+    "Terms": "clnet.data_catalog",
+    "Validation": "clnet.platform.jobs",
+    "connect": "clnet.hub",
+}
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'clnet' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

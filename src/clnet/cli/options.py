@@ -1,0 +1,42 @@
+"""Options that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clnet.hub import Hub
+
+__all__ = ["JsonOption", "RayOption", "WorkspaceOption", "open_hub"]
+
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option(
+        "--workspace",
+        envvar="CLNET_WORKSPACE",
+        metavar="DIR",
+        help="Folder of datasets, registry and results.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        envvar="CLNET_RAY",
+        metavar="ADDRESS",
+        help="Ray cluster to use; a local Ray is started by default.",
+    ),
+]
+
+DEFAULT_WORKSPACE = Path("clnet-workspace")
+
+
+def open_hub(workspace: Path, ray: str | None = None) -> Hub:
+    """The hub of a workspace."""
+    from clnet.hub import connect
+
+    return connect(workspace, ray=ray)

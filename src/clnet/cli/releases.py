@@ -1,0 +1,124 @@
+"""``clnet releases``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clnet.cli.decoders import decoder_row
+from clnet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, open_hub
+from clnet.cli.show import listing, record
+
+if TYPE_CHECKING:
+    from clnet.decoders_registry import ReleaseRecord
+
+__all__ = ["app"]
+
+app = typer.Typer(help="What is served: encoder, body-part model, decoders.", no_args_is_help=True)
+
+
+@app.command(
+    epilog="Examples: clnet releases create 2026.11 --alias production; "
+    "clnet releases create 2026.12 abdomen/spleen@2 --parent 2026.11"
+)
+def create(
+    name: Annotated[str, typer.Argument(help="Name of the release; it never changes.")],
+    decoders: Annotated[
+        list[str] | None, typer.Argument(help="Decoder versions; or use --alias.")
+    ] = None,
+    alias: Annotated[
+        str, typer.Option(help="Without versions: every group's version of this name.")
+    ] = "production",
+    parent: Annotated[
+        str | None, typer.Option(help="Release to extend; what it segments keeps its voxels.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Put decoders together as a release."""
+    chosen: list[str] | str = decoders if decoders else alias
+    release = open_hub(workspace).releases.create(name, chosen, parent=parent)
+    record(_row(release), as_json=as_json)
+
+
+@app.command("list", epilog="Example: clnet releases list")
+def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """All releases, oldest first."""
+    rows = [_row(release) for release in open_hub(workspace).releases.list()]
+    listing(rows, as_json=as_json, empty="no release yet: clnet releases create, or import")
+
+
+@app.command(epilog="Example: clnet releases show 2026.11")
+def show(
+    name: Annotated[str, typer.Argument(help="Name of the release.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """One release: its parts, its terms, and its decoders tier by tier."""
+    release = open_hub(workspace).releases.get(name)
+    if as_json:
+        record(release.model_dump(mode="json"), as_json=True)
+        return
+    terms = release.terms.model_dump(mode="json")
+    record(_row(release) | {"terms": terms, "policy": release.policy}, as_json=False)
+    rows = [
+        {"tier": tier} | decoder_row(decoder)
+        for tier, decoders in enumerate(release.tiers)
+        for decoder in decoders
+    ]
+    rows += [{"tier": "support"} | decoder_row(decoder) for decoder in release.supporters]
+    listing(rows, as_json=False, empty="")
+
+
+@app.command(epilog="Example: clnet releases diff 2026.11 2026.12")
+def diff(
+    before: Annotated[str, typer.Argument(help="Name of a release.")],
+    after: Annotated[str, typer.Argument(help="Name of another.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """What changed from one release to another, by anatomy group."""
+    found = open_hub(workspace).releases.diff(before, after)
+    record(found.model_dump(mode="json"), as_json=as_json)
+
+
+@app.command(epilog="Example: clnet releases export 2026.11 ./release-2026.11")
+def export(
+    name: Annotated[str, typer.Argument(help="Name of the release.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to make.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a release and all it came from as a folder, to carry elsewhere."""
+    size = open_hub(workspace).releases.export(name, folder)
+    record({"release": name, "folder": str(folder), "bytes": size}, as_json=as_json)
+
+
+@app.command("import", epilog="Example: clnet releases import ./release-2026.11")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="Folder that an export wrote.")],
+    alias: Annotated[
+        str | None, typer.Option(help="Give this alias to its decoders where it is free.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a release from such a folder; may be repeated."""
+    release = open_hub(workspace).releases.import_(folder, alias)
+    done = {"added": list(release.added), "reused": len(release.reused)}
+    record(_row(release) | done, as_json=as_json)
+
+
+def _row(release: ReleaseRecord) -> dict[str, Any]:
+    return {
+        "name": release.name,
+        "decoders": len(release.decoders),
+        "anatomies": sum(len(decoder.learned) for decoder in release.decoders),
+        "encoder": release.encoder_ref,
+        "body_part_model": release.body_part_model_ref,
+        "parent": release.parent,
+        "created": f"{release.created:%Y-%m-%d %H:%M}",
+        "sha256": release.sha256[:12],
+    }

@@ -1,0 +1,83 @@
+"""Releases: one encoder, one body-part model, chosen decoders, a merge policy; what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clnet.decoders_registry import ImportedRelease, Registry, ReleaseDiff, ReleaseRecord
+
+__all__ = ["Releases"]
+
+
+class Releases:
+    """Releases of one hub. They never change."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def create(
+        self,
+        name: str,
+        decoders: Sequence[str] | str = "production",
+        *,
+        encoder: str | None = None,
+        body_part_model: str | None = None,
+        parent: str | None = None,
+        policy: Mapping[str, Any] | None = None,
+    ) -> ReleaseRecord:
+        """Put decoders together.
+
+        Args:
+            name: such as ``2026.11``.
+            decoders: refs of versions, or an alias: every group's version of that name.
+            encoder, body_part_model: by default the parent's, or those of the decoders.
+            parent: release to extend; what it segments keeps its voxels.
+            policy: gating, calibration, clean-up; by default the parent's.
+
+        Raises:
+            Incompatible: decoders of another encoder or body-part model, two versions of one
+                group, an anatomy predicted twice, or terms that cannot be met together.
+            AlreadyExists: the name is taken by other content.
+        """
+        return self._registry.create_release(
+            name, decoders, encoder, body_part_model, parent, policy
+        )
+
+    def list(self) -> list[ReleaseRecord]:
+        """All releases, oldest first."""
+        return self._registry.releases()
+
+    def get(self, name: str) -> ReleaseRecord:
+        """The release of that name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._registry.release(name)
+
+    def diff(self, before: str, after: str) -> ReleaseDiff:
+        """What changed from one release to another, by anatomy group."""
+        return self._registry.diff(before, after)
+
+    def export(self, name: str, folder: str | Path) -> int:
+        """Write a release and all it came from into a new folder; returns its bytes.
+
+        Raises:
+            AlreadyExists: the folder is there.
+        """
+        return self._registry.export_release(name, Path(folder))
+
+    def import_(self, folder: str | Path, alias: str | None = None) -> ImportedRelease:
+        """Add a release that :meth:`export` wrote; may be repeated.
+
+        Args:
+            alias: given to its decoders where their group has no such alias yet.
+
+        Raises:
+            NotFound, InputError: the folder is not what an export writes.
+            IntegrityError: a file is damaged.
+            Incompatible: a name is taken by other content here.
+        """
+        return self._registry.import_release(Path(folder), alias)
