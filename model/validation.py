@@ -1,0 +1,115 @@
+"""Dice scores of decoders on a stream of labelled patches, under the label contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from clnet.anatomy import Patch
+from clnet.model.decoder import Decoder, DecoderConfig
+from clnet.model.encoder import Encoder
+from clnet.model.numerics import Precision, autocast
+from clnet.model.outputs import composite_of
+from clnet.model.supervision import supervise
+from clnet.model.training import FeatureCache, Patches, to_images
+
+__all__ = ["Counts", "Judged", "dice_scores", "mean_score", "validate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A decoder to validate, with the decoders it leans on."""
+
+    decoder: Decoder
+    supporters: Sequence[Decoder] = ()
+
+
+@dataclass(slots=True)
+class Counts:
+    """Voxels of one anatomy, over all patches."""
+
+    hit: int = 0
+    predicted: int = 0
+    labelled: int = 0
+
+    @property
+    def dice(self) -> float | None:
+        """Dice score, None where nothing was labelled."""
+        return 2 * self.hit / (self.predicted + self.labelled) if self.labelled else None
+
+
+@torch.no_grad()
+def validate(
+    encoder: Encoder,
+    decoders: Mapping[str, Judged],
+    patches: Patches,
+    batches: int,
+    *,
+    precision: Precision = "auto",
+    cache: FeatureCache | None = None,
+) -> dict[str, dict[str, float]]:
+    """Dice score per anatomy of each decoder, pooled over `batches` batches of a stream.
+
+    A label that names several channels is scored as their union, voxels whose truth is not
+    known count nowhere, and an anatomy that no patch holds has no score.
+
+    Args:
+        cache: of features, so that validating again costs no encoding.
+    """
+    device = encoder.device
+    counts: dict[str, dict[str, Counts]] = {name: {} for name in decoders}
+    training = {name: judged.decoder.training for name, judged in decoders.items()}
+    for judged in decoders.values():
+        judged.decoder.eval()
+    for t in range(batches):
+        kept = cache.get(t) if cache else None
+        if kept is None:
+            batch = patches(t)
+            with autocast(precision, device):
+                features = encoder(to_images(batch, device))
+            if cache:
+                cache.put(t, batch, features)
+        else:
+            batch, features = kept
+        for name, judged in decoders.items():
+            with autocast(precision, device):
+                support = [supporter(features) for supporter in judged.supporters]
+                winner = judged.decoder(features, support)[0].argmax(dim=1)
+            _count(counts[name], winner, batch, judged.decoder.config)
+    for name, judged in decoders.items():
+        judged.decoder.train(training[name])
+    return {name: dice_scores(found) for name, found in counts.items()}
+
+
+def dice_scores(counts: Mapping[str, Counts]) -> dict[str, float]:
+    """Dice by anatomy, of those that were labelled somewhere, sorted by name."""
+    scores = {name: found.dice for name, found in sorted(counts.items())}
+    return {name: score for name, score in scores.items() if score is not None}
+
+
+def mean_score(scores: Mapping[str, float]) -> float:
+    """Mean over anatomies, 0 where there is none."""
+    return sum(scores.values()) / len(scores) if scores else 0.0
+
+
+def _count(
+    counts: dict[str, Counts],
+    winner: torch.Tensor,
+    patches: Sequence[Patch],
+    config: DecoderConfig,
+) -> None:
+    supervision = supervise(patches, config.layer, config.channels, winner.device)
+    for region in supervision.regions:
+        channels = [config.channels[index - 1] for index in region.channels]
+        if len(channels) == 1:
+            name = channels[0].name
+        else:
+            name = composite_of([m for channel in channels for m in channel.members])
+        predicted = torch.isin(winner, winner.new_tensor(region.channels)) & region.known
+        truth = region.truth & region.known
+        found = counts.setdefault(name, Counts())
+        found.hit += int((predicted & truth).sum())
+        found.predicted += int(predicted.sum())
+        found.labelled += int(truth.sum())

@@ -1,0 +1,136 @@
+"""What a worker hands over for each decoder: bytes, ranges, scores, ready to be registered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from clnet.model.artefact import decode_decoder, encode_decoder
+from clnet.model.body_part import decode_body_part_model
+from clnet.model.body_part_curve import Range
+from clnet.model.decoder import Decoder
+from clnet.model.numerics import numerics_class
+from clnet.model.ticket import Ticket
+from clnet.model.validation import Judged, mean_score
+from clnet.platform.channels import split_of
+from clnet.platform.pack_run import Member, PackRun
+from clnet.platform.ranges import body_part_curves, joined, measure_ranges
+from clnet.platform.updates import Verdict, judge_update
+
+__all__ = ["Delivery", "deliver", "ticket_facts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One finished decoder, or why there is none.
+
+    Attributes:
+        dropped: why the decoder was dropped; empty if it was finished.
+        artefact, rewind: bytes of the decoder, and of earlier weights for a later pruning.
+        metrics: scores, JSON-able.
+        ranges: by anatomy, JSON-able.
+        numerics: the numerics class it was trained in.
+        ticket: rate, sparsity and hash of the mask, of a pruned decoder.
+        reason: why an update stays a candidate; empty if it is accepted.
+    """
+
+    job_id: str
+    dropped: str = ""
+    artefact: bytes = b""
+    rewind: bytes | None = None
+    rewind_step: int | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    ranges: dict[str, dict[str, float]] = field(default_factory=dict)
+    numerics: dict[str, str] = field(default_factory=dict)
+    ticket: dict[str, Any] | None = None
+    reason: str = ""
+
+
+def deliver(run: PackRun, artefacts: Callable[[str], bytes]) -> list[Delivery]:
+    """Finish a pack: measure ranges, judge updates, turn decoders into bytes."""
+    cases, _ = split_of(run.stream.stores, run.first.stream.val_fraction)
+    curves = []
+    if any(member.assignment.job.kind != "prune" for member in run.alive):
+        bpr = decode_body_part_model(artefacts(run.first.bpr_sha256))
+        curves = body_part_curves(cases, bpr, run.plan)
+    deliveries = []
+    for member in run.members:
+        if member.dropped:
+            deliveries.append(Delivery(member.assignment.job_id, member.dropped))
+            continue
+        ranges: dict[str, Range] = {}
+        if member.assignment.job.kind != "prune":
+            ranges = measure_ranges(member.assignment.config, cases, curves)
+        deliveries.append(_deliver(run, member, ranges, artefacts))
+    return deliveries
+
+
+def _deliver(
+    run: PackRun, member: Member, ranges: dict[str, Range], artefacts: Callable[[str], bytes]
+) -> Delivery:
+    assignment, info = member.assignment, member.info(run.encoder.config)
+    metrics: dict[str, Any] = {
+        "dsc": member.dsc,
+        "mean_dsc": mean_score(member.dsc),
+        "validated_on": assignment.validation.split,
+        "history": [list(point) for point in member.history],
+        "loss": member.loss,
+    }
+    earlier = member.earlier()
+    decoder = member.trainee.finish()
+    reason = ""
+    if assignment.base_sha256 is not None:
+        base, base_info = decode_decoder(artefacts(assignment.base_sha256))
+        ranges = joined(base_info.ranges, ranges)
+        if assignment.job.kind == "update":
+            verdict = _judge(run, member, base, decoder)
+            metrics["update"] = {
+                "before": dict(verdict.before),
+                "after": dict(verdict.after),
+                "agreement": dict(verdict.agreement),
+            }
+            reason = verdict.reason
+    ticket = member.trainee.ticket
+    return Delivery(
+        job_id=assignment.job_id,
+        artefact=encode_decoder(decoder.cpu(), replace(info, ranges=ranges)),
+        rewind=encode_decoder(earlier, info) if earlier is not None else None,
+        rewind_step=member.rewind_step,
+        metrics=metrics,
+        ranges={name: found.to_dict() for name, found in ranges.items()},
+        numerics=numerics_class(run.encoder.device, assignment.job.precision),
+        ticket=ticket_facts(ticket) if ticket is not None else None,
+        reason=reason,
+    )
+
+
+def _judge(run: PackRun, member: Member, base: Decoder, updated: Decoder) -> Verdict:
+    assignment = member.assignment
+    supporters = member.trainee.supporters
+    return judge_update(
+        run.encoder,
+        Judged(base.to(run.encoder.device), supporters),
+        Judged(updated, supporters),
+        run.validation.patches,
+        assignment.validation.total,
+        distilled=assignment.distilled,
+        tolerance=assignment.job.tolerance,
+        precision=assignment.job.precision,
+    )
+
+
+def ticket_facts(ticket: Ticket) -> dict[str, Any]:
+    """Rate, sparsity and the hash of which weights survive."""
+    digest = hashlib.sha256()
+    for name, mask in sorted(ticket.mask.items()):
+        digest.update(name.encode())
+        digest.update(mask.to(torch.uint8).cpu().numpy().tobytes())
+    return {
+        "rate": ticket.rate,
+        "sparsity": ticket.sparsity,
+        "mask_sha256": digest.hexdigest(),
+    }

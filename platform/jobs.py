@@ -1,0 +1,261 @@
+"""Jobs: what a decoder should learn, said once; submitted, followed, waited for, cancelled."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from clnet.decoders_registry import JobRecord
+from clnet.errors import Incompatible, JobFailed
+from clnet.platform.events import EventLog, JobEvent
+from clnet.platform.workspace import Workspace
+
+__all__ = ["DECODER_JOB", "DecoderJob", "JobHandle", "Validation", "enqueue", "submit"]
+
+DECODER_JOB = "decoder"
+POLL_SECONDS = 0.3
+
+
+class Validation(BaseModel):
+    """How a decoder is judged while it learns.
+
+    Attributes:
+        fraction: share of the cases held out, by case hash; 0 validates on training cases.
+        batches: of patches, the same every time.
+        every: batches of training between validations; None for once an epoch.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fraction: float = Field(default=0.2, ge=0, lt=1)
+    batches: int = Field(default=16, ge=1)
+    every: int | None = Field(default=None, ge=1)
+
+
+class DecoderJob(BaseModel):
+    """One decoder to train, prune or update.
+
+    Attributes:
+        decoder: the anatomy group, such as ``abdomen/liver``.
+        dataset: ref of one dataset or of several, in order.
+        encoder: ref of the frozen encoder.
+        body_part_model: ref of the model that measures the ranges; ``starter`` by default.
+        kind: ``train`` a new decoder; ``prune`` the dense version `base` at `rate` and let it
+            recover; ``update`` version `base` by a moving average of what new data teaches,
+            its ticket kept.
+        base: decoder version that prune and update begin with.
+        anatomies: what the decoder's channels are: leaves of the group, or composites that
+            stand for several of its leaves. By default every leaf that the data knows, and
+            the composite where it knows only unions.
+        widths: features per scale, finest first; by default those of the base, or 16, 16,
+            32, 48 cut to the encoder's stages.
+        heads: scales with logits, for deep supervision.
+        epochs, batches_per_epoch: length of the training; `steps` batches in all overrides.
+        batch_size, patch_size: of the stream; patches as large as the plan says by default.
+        learning_rate, weight_decay, warm_up, negatives: see :class:`clnet.model.training.Recipe`.
+        seed: of the decoder's initialisation, and of nothing else.
+        stream_seed: of the stream of patches.
+        focus: anatomies that patches centre on: the decoder's ``own``, ``all`` that is
+            labelled, or names. Jobs share a pack only if their streams are equal, so ``all``
+            lets many jobs pack.
+        foreground: share of such patches at the first and the last batch.
+        period: batch t repeats batch t - period, so that features are computed once.
+        augment: noise, gain, offset and gamma on the patches.
+        supporters: finished decoders to lean on.
+        ema: momentum of the averaged weights; None for none. Updates take 0.99 unless given.
+        rate: pruning rate, 0 to 1; of ``prune``.
+        rewind: where in a training to keep the weights that survivors go back to, as a
+            fraction of its steps.
+        tolerance: how much an anatomy may lose (Dice) for an update to be accepted.
+        validation: how the decoder is judged.
+        checkpoint_every: batches between checkpoints; a tenth of the training by default.
+        precision: of the convolutions.
+        cache_bytes: memory for features of a periodic stream.
+        command: what was typed, for the lineage.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decoder: str
+    dataset: tuple[str, ...] = Field(min_length=1)
+    encoder: str
+    body_part_model: str = "starter"
+    kind: Literal["train", "prune", "update"] = "train"
+    base: str | None = None
+    anatomies: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
+    heads: int = Field(default=3, ge=1)
+    epochs: int = Field(default=50, ge=1)
+    batches_per_epoch: int = Field(default=256, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=2, ge=1)
+    patch_size: tuple[int, int, int] | None = None
+    learning_rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=3e-5, ge=0)
+    warm_up: int = Field(default=20, ge=0)
+    negatives: int = Field(default=8, ge=1)
+    seed: int = Field(default=0, ge=0)
+    stream_seed: int = Field(default=0, ge=0)
+    focus: Literal["own", "all"] | tuple[str, ...] = "own"
+    foreground: tuple[float, float] = (0.9, 0.6)
+    period: int | None = Field(default=None, ge=1)
+    augment: bool = True
+    supporters: tuple[str, ...] = ()
+    ema: float | None = Field(default=None, ge=0, lt=1)
+    rate: float | None = Field(default=None, ge=0, lt=1)
+    rewind: float = Field(default=0.5, ge=0, lt=1)
+    tolerance: float = Field(default=0.02, ge=0)
+    validation: Validation = Validation()
+    checkpoint_every: int | None = Field(default=None, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    cache_bytes: int = Field(default=2 << 30, ge=0)
+    command: str = ""
+
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits(self) -> DecoderJob:
+        if (self.kind == "train") != (self.base is None):
+            raise ValueError(f"{self.kind}: base is for prune and update, and needed there")
+        if (self.kind == "prune") != (self.rate is not None):
+            raise ValueError(f"{self.kind}: rate is for prune, and needed there")
+        if self.kind != "train" and (self.widths or self.anatomies or self.supporters):
+            raise ValueError(f"{self.kind}: widths, anatomies and supporters are those of the base")
+        return self
+
+    @property
+    def batches(self) -> int:
+        """Length of the training in batches."""
+        return self.epochs * self.batches_per_epoch if self.steps is None else self.steps
+
+    @property
+    def validate_every(self) -> int:
+        """Batches between validations."""
+        return self.validation.every or min(self.batches_per_epoch, max(1, self.batches // 4))
+
+
+class JobHandle:
+    """A submitted job.
+
+    Args:
+        job_id: as the registry knows it.
+        workspace: where it runs.
+        ray: address of the Ray that a runner should use, if one has to be started again.
+    """
+
+    def __init__(self, job_id: str, workspace: Workspace, ray: str | None = None) -> None:
+        self.id = job_id
+        self.workspace = workspace
+        self._ray = ray
+        self._log = EventLog(workspace.job_folder(job_id))
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.id!r})"
+
+    @property
+    def record(self) -> JobRecord:
+        """The job as the registry has it now."""
+        return self.workspace.registry().job(self.id)
+
+    @property
+    def status(self) -> str:
+        """``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``."""
+        return self.record.status
+
+    def events(self) -> Iterator[JobEvent]:
+        """What happened so far and what happens next, up to the end of the job.
+
+        The events are kept: another caller, later, sees the same ones. A runner that died is
+        started again.
+        """
+        from clnet.platform.runner import ensure_runner
+
+        offset, looked = 0, time.monotonic()
+        while True:
+            events, offset = self._log.read(offset)
+            for event in events:
+                yield event
+                if event.final:
+                    return
+            if time.monotonic() - looked > 10 * POLL_SECONDS:
+                looked = time.monotonic()
+                if self.record.finished and not self._log.read(offset)[0]:
+                    return
+                ensure_runner(self.workspace, self._ray)
+            time.sleep(POLL_SECONDS)
+
+    def wait(self) -> JobRecord:
+        """Wait for the end; the record has the refs of what was made in ``results``.
+
+        Raises:
+            JobFailed: the job failed or was cancelled; the message says why.
+        """
+        for _ in self.events():
+            pass
+        record = self.record
+        if record.status != "succeeded":
+            raise JobFailed(f"job {self.id} {record.status}: {record.error or 'no reason given'}")
+        return record
+
+    def cancel(self) -> None:
+        """Stop the job; its neighbours in a pack go on. A finished job is left as it is."""
+        self._log.cancel()
+        registry = self.workspace.registry()
+        if registry.job(self.id).status == "queued":
+            try:
+                registry.update_job(self.id, status="cancelled")
+            except Incompatible:  # a runner took it meanwhile, and will see the wish
+                return
+            self._log.append("cancelled")
+
+
+def enqueue(jobs: Sequence[DecoderJob], workspace: Workspace) -> list[JobHandle]:
+    """Check the jobs and queue them for whichever runner looks next.
+
+    Raises:
+        NotFound: a dataset, encoder, body-part model, base or supporter that is not there.
+        InputError: a job that contradicts itself or its data.
+    """
+    from clnet.platform.resolve import check_job
+
+    registry, catalog = workspace.registry(), workspace.catalog()
+    command = shlex.join(sys.argv)
+    told = [job if job.command else job.model_copy(update={"command": command}) for job in jobs]
+    for job in told:
+        check_job(job, registry, catalog)
+    handles = []
+    for job in told:
+        record = registry.create_job(DECODER_JOB, job.model_dump(mode="json"))
+        handle = JobHandle(record.id, workspace)
+        EventLog(workspace.job_folder(record.id)).append("queued", message=job.decoder)
+        handles.append(handle)
+    return handles
+
+
+def submit(
+    jobs: Sequence[DecoderJob], workspace: Workspace, *, ray: str | None = None
+) -> list[JobHandle]:
+    """Queue jobs and see that a runner works on them, in a process of its own.
+
+    The runner outlives the caller. Jobs submitted together share packs where their streams
+    are equal.
+
+    Args:
+        ray: address of the Ray to use; by default the runner starts a local one.
+
+    Raises:
+        NotFound, InputError: see :func:`enqueue`.
+    """
+    from clnet.platform.runner import ensure_runner
+
+    handles = enqueue(jobs, workspace)
+    ensure_runner(workspace, ray)
+    return [JobHandle(handle.id, workspace, ray) for handle in handles]

@@ -1,0 +1,70 @@
+"""Where along the body a decoder's anatomies live, measured on its own training cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clnet.data_catalog import PlanStore
+from clnet.model.body_part import BodyPartModel
+from clnet.model.body_part_curve import BodyPartCurve, Range, ranges_from_labels
+from clnet.model.decoder import DecoderConfig
+from clnet.model.plan import Plan
+
+__all__ = ["body_part_curves", "joined", "labelled_slices", "measure_ranges"]
+
+Cases = Sequence[tuple[PlanStore, str]]
+
+
+def body_part_curves(cases: Cases, model: BodyPartModel, plan: Plan) -> list[BodyPartCurve]:
+    """The curve of every case, on the plan's grid."""
+    return [
+        model.curve(np.asarray(store.open(case_id).image, dtype=np.float32), plan.spacing)
+        for store, case_id in cases
+    ]
+
+
+def measure_ranges(
+    config: DecoderConfig, cases: Cases, curves: Iterable[BodyPartCurve]
+) -> dict[str, Range]:
+    """Range per channel name, from the slices that hold a label of the channel."""
+    labelled = (labelled_slices(config, store, case_id) for store, case_id in cases)
+    return ranges_from_labels(zip(curves, labelled, strict=True), config.layer)
+
+
+def labelled_slices(
+    config: DecoderConfig, store: PlanStore, case_id: str
+) -> dict[str, NDArray[np.bool_]]:
+    """Channel name to the slices that hold it, bool ``(Z,)``.
+
+    Labels with an extent say nothing of where an anatomy ends, so they do not count; nor do
+    labels that reach beyond the channel.
+    """
+    case = store.open(case_id)
+    found: dict[str, NDArray[np.bool_]] = {}
+    for channel in config.channels:
+        values = [
+            entry.value
+            for entry in case.contract.for_layer(config.layer)
+            if entry.within is None and set(entry.members) <= set(channel.members)
+        ]
+        if values:
+            held = np.isin(case.labels[config.layer], values)
+            found[channel.name] = np.asarray(held.any(axis=(1, 2)), dtype=np.bool_)
+    return found
+
+
+def joined(old: Mapping[str, Range], new: Mapping[str, Range]) -> dict[str, Range]:
+    """Ranges that hold both; an anatomy that the old ones do not gate stays without."""
+    return {
+        name: Range(
+            min(here.p005, there.p005),
+            max(here.p995, there.p995),
+            min(here.low, there.low),
+            max(here.high, there.high),
+        )
+        for name, here in old.items()
+        for there in [new.get(name, here)]
+    }

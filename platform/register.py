@@ -1,0 +1,108 @@
+"""From a worker's delivery to a decoder version in the registry, with its whole lineage."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from clnet.anatomy.stratification import default_stratification
+from clnet.decoders_registry import (
+    DatasetUse,
+    DecoderRecord,
+    Lineage,
+    Registry,
+    TicketRecord,
+)
+from clnet.platform.delivery import Delivery
+from clnet.platform.resolve import Assignment
+
+__all__ = ["code_version", "register"]
+
+
+def register(delivery: Delivery, assignment: Assignment, registry: Registry) -> DecoderRecord:
+    """Store a finished decoder as the next version of its group.
+
+    Doing it twice with the same bytes is doing it once, so a runner that died between storing
+    and saying so does no harm.
+    """
+    job = assignment.job
+    facts: dict[str, object] = {
+        "job": job.model_dump(mode="json"),
+        "job_id": assignment.job_id,
+        "stream": assignment.stream.model_dump(mode="json"),
+        "validation": assignment.validation.model_dump(mode="json"),
+        "recipe": assignment.recipe.to_dict(),
+    }
+    if delivery.rewind is not None:
+        sha256 = registry.artefacts.put(delivery.rewind)
+        facts["rewind"] = {"sha256": sha256, "step": delivery.rewind_step}
+    lineage = Lineage(
+        command=job.command,
+        code_version=code_version(),
+        seeds={"decoder": job.seed, "stream": job.stream_seed},
+        datasets=tuple(
+            DatasetUse(ref=pin.ref, sha256=pin.sha256, terms=terms)
+            for pin, terms in zip(assignment.stream.datasets, assignment.terms, strict=True)
+        ),
+        numerics=delivery.numerics,
+        parents=(assignment.base_ref,) if job.kind == "prune" and assignment.base_ref else (),
+        config=facts,
+    )
+    group = default_stratification()[job.decoder]
+    return registry.add_decoder(
+        job.decoder,
+        delivery.artefact,
+        encoder=assignment.encoder_ref,
+        body_part_model=assignment.bpr_ref,
+        config={**assignment.config.to_dict(), "anatomies": list(group.anatomies)},
+        metrics=delivery.metrics,
+        learned=assignment.learned,
+        unions=assignment.unions,
+        ranges=delivery.ranges,
+        supporters=assignment.supporters,
+        parent=assignment.base_ref if job.kind == "update" else None,
+        ticket=_ticket(delivery, assignment),
+        lineage=lineage,
+        status="candidate" if delivery.reason else "accepted",
+        status_reason=delivery.reason,
+    )
+
+
+def _ticket(delivery: Delivery, assignment: Assignment) -> TicketRecord | None:
+    if delivery.ticket is None:
+        return None
+    pruned = assignment.job.kind == "prune"
+    return TicketRecord(
+        **delivery.ticket,
+        rewind=assignment.rewind_step if pruned else None,
+        dense_sha=assignment.base_sha256 if pruned else None,
+    )
+
+
+@cache
+def code_version() -> str:
+    """Version of the package and, in a checkout, the commit as git describes it."""
+    package = version("clnet")
+    here = Path(__file__).resolve()
+    # a package installed below somebody else's repository is not of that repository
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return package
+    described = _git(here.parent, "describe", "--always", "--dirty", "--tags")
+    return f"{package}+{described}" if described else package
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],  # noqa: S607
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

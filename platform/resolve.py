@@ -1,0 +1,274 @@
+"""From a job to an assignment: every name looked up, every choice made, nothing left to chance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from clnet.anatomy.stratification import default_stratification
+from clnet.data_catalog import Catalog, DatasetPin, PatchStream, PlanStore, StreamSpec
+from clnet.decoders_registry import DecoderRecord, Registry
+from clnet.errors import Incompatible, InputError
+from clnet.model.decoder import DecoderConfig, Supporter
+from clnet.model.plan import Plan
+from clnet.model.training import Recipe
+from clnet.platform.channels import channels_for, split_of, survey, taught
+from clnet.platform.jobs import DecoderJob
+
+__all__ = ["Assignment", "check_job", "resolve", "stores_for"]
+
+WIDTHS = (16, 16, 32, 48, 64)
+UPDATE_MOMENTUM = 0.99
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A job with everything it needs, by content hash.
+
+    Attributes:
+        job_id, job: what was asked.
+        encoder_ref, encoder_sha256, bpr_ref, bpr_sha256: what the decoder is pinned to.
+        stream, validation: what it reads.
+        config: the decoder.
+        recipe: how it learns.
+        learned, unions: what the data teaches, by exact labels and by unions.
+        base_ref, base_sha256: version it begins with, of prune and update.
+        rewind_sha256, rewind_step: earlier weights of the base, of prune.
+        supporters: refs, in the order of ``config.supporters``.
+        distilled: channels that the data does not label, of update.
+        terms: of each dataset, JSON-able.
+    """
+
+    job_id: str
+    job: DecoderJob
+    encoder_ref: str
+    encoder_sha256: str
+    bpr_ref: str
+    bpr_sha256: str
+    stream: StreamSpec
+    validation: StreamSpec
+    config: DecoderConfig
+    recipe: Recipe
+    learned: tuple[str, ...]
+    unions: tuple[tuple[str, ...], ...]
+    base_ref: str | None = None
+    base_sha256: str | None = None
+    rewind_sha256: str | None = None
+    rewind_step: int | None = None
+    supporters: tuple[str, ...] = ()
+    distilled: tuple[int, ...] = ()
+    terms: tuple[dict[str, object], ...] = ()
+
+    @property
+    def pack_key(self) -> str:
+        """Equal for jobs that can share a pack: they read the same stream the same way."""
+        shared = {
+            "encoder": self.encoder_sha256,
+            "stream": self.stream.sha256,
+            "validation": self.validation.sha256,
+            "validate_every": self.job.validate_every,
+            "checkpoint_every": self.checkpoint_every,
+            "precision": self.job.precision,
+            "cache_bytes": self.job.cache_bytes,
+        }
+        return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Batches between checkpoints."""
+        return self.job.checkpoint_every or max(1, self.recipe.steps // 10)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Hashes of the artefacts that a worker must have."""
+        own = (self.encoder_sha256, self.bpr_sha256, self.base_sha256, self.rewind_sha256)
+        return tuple(sha for sha in own if sha) + tuple(s.sha256 for s in self.config.supporters)
+
+
+def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
+    """What can be said against a job without reading its data.
+
+    Raises:
+        NotFound: something it names is not there.
+        Incompatible: parts that were not made for each other.
+    """
+    default_stratification()[job.decoder]
+    encoder = registry.encoder(job.encoder)
+    registry.body_part_model(job.body_part_model)
+    for ref in job.dataset:
+        catalog.get(ref)
+    for ref in (*job.supporters, *([job.base] if job.base else [])):
+        decoder = registry.decoder(ref)
+        if decoder.encoder_sha256 != encoder.sha256:
+            raise Incompatible(
+                f"{ref} was trained on {decoder.encoder_ref}, the job asks for {encoder.ref}"
+            )
+        if ref == job.base and decoder.group != job.decoder:
+            raise Incompatible(f"{ref} is no version of {job.decoder}")
+        if ref != job.base and decoder.supporters:
+            raise Incompatible(f"supporter {ref} leans on others itself; lean on those instead")
+
+
+def stores_for(
+    job: DecoderJob, registry: Registry, catalog: Catalog, progress: Progress | None = None
+) -> list[PlanStore]:
+    """Plan stores of the job's datasets, made now where they are missing."""
+    plan = registry.encoder(job.encoder).plan
+    return [catalog.plan_store(catalog.get(ref), plan, progress) for ref in job.dataset]
+
+
+def resolve(
+    job_id: str,
+    job: DecoderJob,
+    registry: Registry,
+    catalog: Catalog,
+    progress: Progress | None = None,
+) -> Assignment:
+    """The assignment that `job` amounts to, given today's registry and catalog.
+
+    Raises:
+        NotFound: something it names is not there.
+        InputError: its data does not teach its anatomies.
+        Incompatible: parts that were not made for each other.
+    """
+    check_job(job, registry, catalog)
+    encoder = registry.encoder(job.encoder)
+    bpr = registry.body_part_model(job.body_part_model)
+    group = default_stratification()[job.decoder]
+    stores = stores_for(job, registry, catalog, progress)
+    train, held = split_of(stores, job.validation.fraction)
+    labels = survey(train)
+    base = registry.decoder(job.base) if job.base else None
+    supporters = [registry.decoder(ref) for ref in job.supporters]
+    if base is None:
+        config = DecoderConfig(
+            group=group.id,
+            layer=group.layer,
+            channels=channels_for(group, labels, job.anatomies),
+            widths=job.widths or WIDTHS[: len(encoder.config["features"]) - 1],
+            heads=job.heads,
+            supporters=tuple(_pin(record) for record in supporters),
+        )
+    else:
+        config = DecoderConfig.from_dict(base.config)
+    seen = taught(config.channels, labels)
+    if not seen.channels:
+        raise InputError(f"{group.id}: the training cases label none of its anatomies")
+    stream = _stream(job, stores, Plan.from_dict(encoder.plan), group.anatomies)
+    assignment = Assignment(
+        job_id=job_id,
+        job=job,
+        encoder_ref=encoder.ref,
+        encoder_sha256=encoder.sha256,
+        bpr_ref=bpr.ref,
+        bpr_sha256=bpr.sha256,
+        stream=stream,
+        validation=_validation(job, stores, stream, held_out=bool(held)),
+        config=config,
+        recipe=_recipe(job),
+        learned=seen.learned,
+        unions=seen.unions,
+        supporters=tuple(record.ref for record in supporters),
+        terms=tuple(s.dataset.manifest.terms.model_dump(mode="json") for s in stores),
+    )
+    return assignment if base is None else _from_base(assignment, base, seen.channels)
+
+
+def _pin(record: DecoderRecord) -> Supporter:
+    config = DecoderConfig.from_dict(record.config)
+    return Supporter(record.sha256, len(config.channels) + 1)
+
+
+def _recipe(job: DecoderJob) -> Recipe:
+    momentum = UPDATE_MOMENTUM if job.ema is None and job.kind != "train" else job.ema
+    return Recipe(
+        steps=job.batches,
+        learning_rate=job.learning_rate,
+        weight_decay=job.weight_decay,
+        warm_up=job.warm_up,
+        negatives=job.negatives,
+        ema=momentum,
+        ema_warm_up=job.kind != "update",
+    )
+
+
+def _stream(
+    job: DecoderJob, stores: Sequence[PlanStore], plan: Plan, own: tuple[str, ...]
+) -> StreamSpec:
+    if job.focus == "own":
+        focus = tuple(sorted(own))
+    else:
+        focus = () if job.focus == "all" else tuple(sorted(job.focus))
+    return StreamSpec(
+        datasets=tuple(DatasetPin(ref=s.dataset.ref, sha256=s.dataset.sha256) for s in stores),
+        plan_sha256=stores[0].plan_sha256,
+        patch_size=job.patch_size or plan.patch_size,
+        batch_size=job.batch_size,
+        focus=focus,
+        foreground=job.foreground,
+        total=job.batches,
+        seed=job.stream_seed,
+        val_fraction=job.validation.fraction,
+        period=job.period,
+        augment=job.augment,
+    )
+
+
+def _validation(
+    job: DecoderJob, stores: Sequence[PlanStore], stream: StreamSpec, *, held_out: bool
+) -> StreamSpec:
+    """Fixed patches of the held-out cases; of the training cases where those show nothing."""
+    judged = stream.model_copy(
+        update={
+            "split": "val" if held_out else "train",
+            "foreground": (0.75, 0.75),
+            "total": job.validation.batches,
+            "period": job.validation.batches,
+            "augment": False,
+            "seed": stream.seed + 1,
+        }
+    )
+    try:
+        PatchStream(stores, judged)
+    except InputError:
+        return judged.model_copy(update={"split": "train"})
+    return judged
+
+
+def _from_base(
+    assignment: Assignment, base: DecoderRecord, labelled: tuple[int, ...]
+) -> Assignment:
+    job, config = assignment.job, assignment.config
+    assignment = replace(
+        assignment,
+        base_ref=base.ref,
+        base_sha256=base.sha256,
+        supporters=tuple(supporter.ref for supporter in base.supporters),
+    )
+    if job.kind == "prune":
+        rewind = base.lineage.config.get("rewind") or {}
+        return replace(
+            assignment,
+            learned=base.learned,
+            unions=base.unions,
+            rewind_sha256=rewind.get("sha256"),
+            rewind_step=rewind.get("step"),
+        )
+    known = set(base.learned) | {leaf for union in base.unions for leaf in union}
+    fresh = sorted(set(assignment.learned) - known)
+    if fresh:
+        raise Incompatible(
+            f"{base.ref} has not learned {', '.join(fresh)}: an update is for what it knows; "
+            "train a new version instead"
+        )
+    every = range(1, len(config.channels) + 1)
+    return replace(
+        assignment,
+        learned=base.learned,
+        unions=base.unions,
+        distilled=tuple(channel for channel in every if channel not in labelled),
+    )

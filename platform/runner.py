@@ -1,0 +1,258 @@
+"""The process that works the queue off: claims jobs, packs them, trains them on Ray.
+
+One runner per workspace, in a process of its own that outlives whoever submitted, or within
+the caller. Jobs of a runner that died are taken up again where their checkpoints are.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clnet.errors import Incompatible, ServiceError
+from clnet.platform.ray_runtime import RayRuntime, ray_runtime
+from clnet.platform.workspace import Workspace
+
+if TYPE_CHECKING:
+    import ray
+
+    from clnet.decoders_registry import JobRecord
+    from clnet.platform.train_worker import Share
+    from clnet.platform.work import Work
+
+__all__ = ["Runner", "ensure_runner", "run_queued"]
+
+IDLE_SECONDS = 20.0
+"""A runner of its own waits this long for more before it ends and takes its Ray along."""
+POLL_SECONDS = 0.3
+HEARTBEAT_SECONDS = 5.0
+LOST = timedelta(minutes=5)
+MAX_ATTEMPTS = 3
+
+
+def ensure_runner(workspace: Workspace, ray: str | None = None) -> None:
+    """See that some runner works on the workspace; starts one in the background if none does.
+
+    Args:
+        ray: address of the Ray that a new runner should use, if it can be reached.
+    """
+    with _lock(workspace) as free:
+        if not free:
+            return
+    told = {
+        "root": str(workspace.root),
+        "database": workspace.database,
+        "artefacts": workspace.artefacts,
+        "ray": ray,
+    }
+    # over standard input, as a database URL may hold a password; -P keeps the folders of the
+    # caller's directory off sys.path
+    subprocess.run(
+        [sys.executable, "-P", "-m", "clnet.platform.runner"],
+        input=json.dumps(told).encode(),
+        check=True,
+    )
+
+
+def run_queued(workspace: Workspace, ray: str | None = None, idle_seconds: float = 0.0) -> bool:
+    """Work off the queue in this process, until nothing has waited for `idle_seconds`.
+
+    Returns:
+        False if another runner is at work on the workspace already, which does it all.
+
+    Raises:
+        ServiceError: Ray cannot be reached, or is lost on the way; jobs are in the queue again.
+    """
+    with _lock(workspace) as free:
+        if not free:
+            return False
+        with _ray(ray, workspace) as runtime:
+            Runner(workspace, runtime).work(idle_seconds)
+    return True
+
+
+class Runner:
+    """Works off the queue of a workspace on a Ray that is connected.
+
+    Args:
+        workspace: whose queue; the caller holds its lock.
+        runtime: the Ray to use.
+    """
+
+    def __init__(self, workspace: Workspace, runtime: RayRuntime) -> None:
+        self.workspace = workspace
+        self.runtime = runtime
+        self.owner = f"{socket.gethostname()}:{workspace.root}"
+        self._registry = workspace.registry()
+        self._taken: set[str] = set()
+        self._waiting: list[Work] = []
+        self._running: dict[Future[None], tuple[Work, Share]] = {}
+        self._artefacts: dict[str, ray.ObjectRef[bytes]] = {}
+
+    def work(self, idle_seconds: float) -> None:
+        """Until the queue has been empty for `idle_seconds`."""
+        stop = threading.Event()
+        beating = threading.Thread(target=self._beat, args=(stop,), daemon=True)
+        beating.start()
+        idle_since = time.monotonic()
+        try:
+            with ThreadPoolExecutor(max_workers=64, thread_name_prefix="work") as pool:
+                while True:
+                    self._waiting += self._prepare(self._claim())
+                    self._start(pool)
+                    if self._running or self._waiting:
+                        self._collect()
+                        idle_since = time.monotonic()
+                    elif time.monotonic() - idle_since >= idle_seconds:
+                        return
+                    else:
+                        time.sleep(POLL_SECONDS)
+        finally:
+            stop.set()
+            beating.join()
+            self._registry.close()
+
+    def _claim(self) -> list[JobRecord]:
+        """Jobs that wait, and those that an earlier runner of this workspace left behind."""
+        from clnet.platform.work import KINDS
+
+        self._registry.requeue_lost(LOST)
+        mine = [
+            job
+            for job in self._registry.jobs("running")
+            if job.owner == self.owner and job.kind in KINDS and job.id not in self._taken
+        ]
+        while True:
+            found = 0
+            while (job := self._registry.claim_job(self.owner, KINDS)) is not None:
+                mine.append(job)
+                found += 1
+            if not found:
+                break
+            time.sleep(POLL_SECONDS)  # jobs submitted together should pack together
+        self._taken |= {job.id for job in mine}
+        return mine
+
+    def _prepare(self, jobs: Sequence[JobRecord]) -> list[Work]:
+        from clnet.platform.work import prepare
+
+        return prepare(jobs, self.workspace, self._registry) if jobs else []
+
+    def _start(self, pool: ThreadPoolExecutor) -> None:
+        from clnet.platform.packing import share_out
+
+        while self._waiting:
+            cpus, gpus = self._free()
+            share = share_out(len(self._waiting), cpus, gpus, busy=bool(self._running))
+            if share is None:
+                return
+            work = self._waiting.pop(0)
+            for sha256 in work.needs:
+                self._share(sha256)
+            future = pool.submit(work.run, self.workspace, share, self._artefacts)
+            self._running[future] = (work, share)
+
+    def _free(self) -> tuple[float, float]:
+        """CPUs and GPUs that neither the work here nor anything else on this Ray uses."""
+        import ray
+
+        if not self._running:
+            self._idle = ray.available_resources()  # type: ignore[no-untyped-call]
+        shares = [share for _, share in self._running.values()]
+        cpus = self._idle.get("CPU", 0.0) - sum(share.cpus for share in shares)
+        gpus = self._idle.get("GPU", 0.0) - sum(share.gpus for share in shares)
+        return cpus, gpus
+
+    def _share(self, sha256: str) -> None:
+        """Put an artefact into Ray's object store, which keeps one copy a node."""
+        import ray
+
+        if sha256 not in self._artefacts:
+            self._artefacts[sha256] = ray.put(self._registry.artefact(sha256))
+
+    def _collect(self) -> None:
+        done, _ = wait(self._running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        if not self._running:
+            time.sleep(POLL_SECONDS)
+        for future in done:
+            work, _ = self._running.pop(future)
+            error = future.exception()
+            if error is not None:
+                self._requeue(work, error)
+                raise ServiceError(f"{work.name}: Ray was lost: {error}") from error
+
+    def _requeue(self, work: Work, error: BaseException) -> None:
+        """Ray itself failed under the work, which is not the jobs' fault, up to a point."""
+        for job_id in work.job_ids:
+            try:
+                if self._registry.job(job_id).attempts >= MAX_ATTEMPTS:
+                    self._registry.update_job(job_id, status="failed", error=str(error))
+                else:
+                    self._registry.update_job(job_id, status="queued")
+            except Incompatible:  # it ended before Ray did
+                continue
+
+    def _beat(self, stop: threading.Event) -> None:
+        registry = self.workspace.registry()
+        while not stop.wait(HEARTBEAT_SECONDS):
+            for job_id in tuple(self._taken):
+                if not registry.heartbeat(job_id, self.owner):
+                    self._taken.discard(job_id)
+        registry.close()
+
+
+@contextmanager
+def _lock(workspace: Workspace) -> Iterator[bool]:
+    """Whether this process is the workspace's runner for the block."""
+    path = workspace.root / "jobs" / "runner.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+@contextmanager
+def _ray(address: str | None, workspace: Workspace) -> Iterator[RayRuntime]:
+    """The Ray that was asked for; a local one where that was local and has ended."""
+    with ExitStack() as stack:
+        try:
+            runtime = stack.enter_context(ray_runtime(address, token_file=workspace.ray_token))
+        except ServiceError:
+            if address is None or not address.startswith("127."):
+                raise
+            runtime = stack.enter_context(ray_runtime(token_file=workspace.ray_token))
+        yield runtime
+
+
+def _main() -> None:
+    """Read what to do from standard input, detach, and work until nothing waits any more."""
+    told = json.load(sys.stdin)
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    workspace = Workspace(Path(told["root"]), told["database"], told["artefacts"])
+    log = workspace.root / "jobs" / "runner.log"
+    with log.open("ab") as output, open(os.devnull, "rb") as nothing:
+        for stream, target in ((nothing, 0), (output, 1), (output, 2)):
+            os.dup2(stream.fileno(), target)
+    run_queued(workspace, told["ray"], IDLE_SECONDS)
+
+
+if __name__ == "__main__":
+    _main()

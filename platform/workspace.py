@@ -1,0 +1,61 @@
+"""Where a hub keeps its things, for processes that must find them again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clnet.data_catalog import Catalog
+    from clnet.decoders_registry import Registry
+
+__all__ = ["Workspace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A hub's folder, database and artefacts, as plain values: they travel to other processes.
+
+    Attributes:
+        root: folder of everything that is kept on this machine.
+        database: SQLAlchemy URL; by default an SQLite file in the folder.
+        artefacts: folder or URL of the artefacts; by default in the folder.
+    """
+
+    root: Path
+    database: str = ""
+    artefacts: str = ""
+
+    def __post_init__(self) -> None:
+        root = Path(self.root).resolve()
+        object.__setattr__(self, "root", root)
+        object.__setattr__(self, "database", self.database or f"sqlite:///{root / 'registry.db'}")
+        object.__setattr__(self, "artefacts", self.artefacts or str(root / "artefacts"))
+
+    def registry(self) -> Registry:
+        """The registry, open."""
+        from clnet.decoders_registry import Registry
+        from clnet.storage import ArtefactStore
+
+        return Registry(self.database, ArtefactStore(self.artefacts))
+
+    def catalog(self) -> Catalog:
+        """The catalog of datasets."""
+        from clnet.data_catalog import Catalog
+
+        return Catalog(self.root / "datasets")
+
+    @property
+    def runs(self) -> Path:
+        """Where Ray Train and Ray Tune keep checkpoints."""
+        return self.root / "runs"
+
+    @property
+    def ray_token(self) -> Path:
+        """File with the token of a Ray that this workspace starts."""
+        return self.root / ".ray-token"
+
+    def job_folder(self, job_id: str) -> Path:
+        """Events of one job, and the wish to cancel it."""
+        return self.root / "jobs" / job_id
