@@ -1,0 +1,142 @@
+"""Training of a general encoder from contributed datasets, through several decoders at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from clnet.anatomy import vocabulary
+from clnet.data_catalog import PatchStream
+from clnet.model.decoder import Channel, DecoderConfig, build_decoder
+from clnet.model.encoder import EncoderConfig, Kernel, build_encoder
+from clnet.model.numerics import Precision
+from clnet.model.pretraining import EncoderTraining, pretrain
+from clnet.model.training import Recipe, Trainee
+
+__all__ = ["Teacher", "train_encoder"]
+
+TALK_EVERY = 10
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A decoder that teaches the encoder.
+
+    Attributes:
+        name: what progress and checkpoints call it.
+        layer: of its anatomies.
+        anatomies: leaves or composites.
+        weight: of its loss.
+    """
+
+    name: str
+    layer: str
+    anatomies: tuple[str, ...]
+    weight: float = 1.0
+
+
+def train_encoder(
+    stream: PatchStream,
+    config: EncoderConfig,
+    teachers: Sequence[Teacher],
+    recipe: Recipe,
+    *,
+    widths: tuple[int, ...],
+    kernels: tuple[Kernel, ...] = (),
+    seed: int = 0,
+    precision: Precision = "auto",
+    checkpoint: Path,
+    checkpoint_every: int = 200,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> EncoderTraining:
+    """Train an encoder and its teachers to the end of `recipe`, going on from `checkpoint`.
+
+    A checkpoint of other settings is not gone on from: its folder is the caller's to name.
+
+    Args:
+        stream: of whole-body data.
+        config: shape of the encoder.
+        teachers: decoders that learn at once with it.
+        widths, kernels: of the teachers.
+        checkpoint: file, written every `checkpoint_every` batches, whole or not at all.
+
+    Returns:
+        The training with its averaged weights in encoder and teachers.
+    """
+    training = EncoderTraining(
+        build_encoder(config, seed).to(device or torch.device("cpu")),
+        [
+            Trainee(
+                teacher.name,
+                build_decoder(
+                    DecoderConfig(
+                        teacher.name,
+                        teacher.layer,
+                        tuple(Channel(a, vocabulary().leaves(a)) for a in teacher.anatomies),
+                        widths=widths,
+                        kernels=kernels,
+                    ),
+                    config,
+                    seed + 1 + index,
+                ).to(device or torch.device("cpu")),
+                recipe,
+            )
+            for index, teacher in enumerate(teachers)
+        ],
+        recipe,
+        {teacher.name: teacher.weight for teacher in teachers},
+    )
+    first = _resume(training, checkpoint)
+    for start in range(first, recipe.steps, checkpoint_every):
+        stop = min(recipe.steps, start + checkpoint_every)
+        pretrain(
+            training,
+            stream.patches,
+            first=start,
+            last=stop,
+            precision=precision,
+            augment_seed=stream.spec.seed if stream.spec.augment else None,
+            on_batch=_talk(recipe.steps, progress),
+        )
+        _keep(training, stop, checkpoint)
+    training.finish()
+    return training
+
+
+def _talk(steps: int, progress: Progress | None) -> Callable[[int, dict[str, float]], None] | None:
+    if progress is None:
+        return None
+
+    def on_batch(t: int, losses: Mapping[str, float]) -> None:
+        if t % TALK_EVERY == 0 and losses:
+            mean = sum(losses.values()) / len(losses)
+            progress((t + 1) / steps, f"batch {t + 1} of {steps}, loss {mean:.3f}")
+
+    return on_batch
+
+
+def _keep(training: EncoderTraining, t: int, checkpoint: Path) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    temporary = checkpoint.with_suffix(".partial")
+    state = {k: v.contiguous().cpu() for k, v in training.state().items()}
+    save_file(state, temporary, {"progress": json.dumps({"t": t})})
+    os.replace(temporary, checkpoint)
+
+
+def _resume(training: EncoderTraining, checkpoint: Path) -> int:
+    if not checkpoint.exists():
+        return 0
+    with safe_open(checkpoint, framework="pt") as file:
+        t = int(json.loads(file.metadata()["progress"])["t"])
+    training.load_state(load_file(checkpoint))
+    return t
