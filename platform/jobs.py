@@ -54,6 +54,8 @@ class DecoderJob(BaseModel):
             the composite where it knows only unions.
         widths: features per scale, finest first; by default those of the base, or 16, 16,
             32, 48 cut to the encoder's stages.
+        kernels: of each scale's convolution, finest first; by default 1x1x1 at the finest,
+            whose neighbourhoods the encoder has seen, and 3x3x3 below.
         heads: scales with logits, for deep supervision.
         epochs, batches_per_epoch: length of the training; `steps` batches in all overrides.
         batch_size, patch_size: of the stream; patches as large as the plan says by default.
@@ -89,6 +91,7 @@ class DecoderJob(BaseModel):
     base: str | None = None
     anatomies: tuple[str, ...] = ()
     widths: tuple[int, ...] = ()
+    kernels: tuple[tuple[int, int, int], ...] = ()
     heads: int = Field(default=3, ge=1)
     epochs: int = Field(default=50, ge=1)
     batches_per_epoch: int = Field(default=256, ge=1)
@@ -127,8 +130,12 @@ class DecoderJob(BaseModel):
             raise ValueError(f"{self.kind}: base is for prune and update, and needed there")
         if (self.kind == "prune") != (self.rate is not None):
             raise ValueError(f"{self.kind}: rate is for prune, and needed there")
-        if self.kind != "train" and (self.widths or self.anatomies or self.supporters):
-            raise ValueError(f"{self.kind}: widths, anatomies and supporters are those of the base")
+        if self.kind != "train" and (
+            self.widths or self.kernels or self.anatomies or self.supporters
+        ):
+            raise ValueError(
+                f"{self.kind}: widths, kernels, anatomies and supporters are those of the base"
+            )
         return self
 
     @property

@@ -20,6 +20,7 @@ from clnet.platform.jobs import DecoderJob
 __all__ = ["Assignment", "check_job", "resolve", "stores_for"]
 
 WIDTHS = (16, 16, 32, 48, 64)
+FINEST_KERNEL, KERNEL = (1, 1, 1), (3, 3, 3)
 UPDATE_MOMENTUM = 0.99
 
 Progress = Callable[[float, str], None]
