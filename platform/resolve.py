@@ -146,11 +146,13 @@ def resolve(
     base = registry.decoder(job.base) if job.base else None
     supporters = [registry.decoder(ref) for ref in job.supporters]
     if base is None:
+        widths = job.widths or WIDTHS[: len(encoder.config["features"]) - 1]
         config = DecoderConfig(
             group=group.id,
             layer=group.layer,
             channels=channels_for(group, labels, job.anatomies),
-            widths=job.widths or WIDTHS[: len(encoder.config["features"]) - 1],
+            widths=widths,
+            kernels=job.kernels or (FINEST_KERNEL, *(KERNEL for _ in widths[1:])),
             heads=job.heads,
             supporters=tuple(_pin(record) for record in supporters),
         )
