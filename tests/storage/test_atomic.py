@@ -31,9 +31,13 @@ def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
 
 
 def test_an_error_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "folder") as temporary:
-        (temporary / "file").write_text("half")
-        raise RuntimeError
+    def fail_half_way() -> None:
+        with atomic_directory(tmp_path / "folder") as temporary:
+            (temporary / "file").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -45,10 +49,15 @@ def test_an_existing_folder_is_never_replaced(tmp_path: Path) -> None:
 
 def test_of_two_writers_of_one_folder_the_second_is_told(tmp_path: Path) -> None:
     target = tmp_path / "folder"
-    with pytest.raises(AlreadyExists), atomic_directory(target) as slow:
-        (slow / "by").write_text("slow")
-        with atomic_directory(target):
-            pass  # an empty folder, which rename() alone would replace
+
+    def write_slowly() -> None:
+        with atomic_directory(target) as slow:
+            (slow / "by").write_text("slow")
+            with atomic_directory(target):
+                pass  # an empty folder, which rename() alone would replace
+
+    with pytest.raises(AlreadyExists):
+        write_slowly()
     assert list(target.iterdir()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
