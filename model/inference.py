@@ -49,6 +49,7 @@ class LoadedDecoder:
         info: what it learned and was trained on.
         tier: 0 for what a release took from its parent first, then 1, 2, ...
         sha256: hash of its artefact, by which others lean on it.
+        served: whether its anatomies are reported; False for one that only supports others.
     """
 
     ref: str
@@ -56,6 +57,7 @@ class LoadedDecoder:
     info: DecoderInfo
     tier: int
     sha256: str
+    served: bool = True
 
 
 class Pending(Protocol):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from clnet.model.geometry import Shape, linear_matrix
 from clnet.model.inference import Slab
 from clnet.model.outputs import Output
 
-__all__ = ["Claimant", "Codebook", "MergePolicy", "Merged", "is_ancestor", "merge"]
+__all__ = ["Claimant", "Codebook", "Fold", "MergePolicy", "Merged", "is_ancestor", "merge"]
 
 BLOCK_VOXELS = 1 << 22  # of the scan, merged at once
 LOGIT_VOXELS = 1 << 23  # of one decoder's channels, resampled at once
@@ -142,6 +142,21 @@ class Merged:
     labels: dict[str, NDArray[Any]]
     names: dict[str, dict[int, str]]
     suppressed: dict[str, int]
+
+
+class Fold(Protocol):
+    """What merges claimants: :func:`merge`, in this process or in another."""
+
+    def __call__(
+        self,
+        claimants: Sequence[Claimant],
+        book: Codebook,
+        reported: Collection[str],
+        depth: int,
+        shape: Shape,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> Merged:
+        """As :func:`merge`."""
 
 
 def merge(

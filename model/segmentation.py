@@ -36,7 +36,7 @@ from clnet.model.inference import (
     decode_volume,
     with_supporters,
 )
-from clnet.model.merge import Claimant, Codebook, MergePolicy, merge
+from clnet.model.merge import Claimant, Codebook, Fold, MergePolicy, merge
 from clnet.model.outputs import Output, fold_logits, outputs_of
 from clnet.model.plan import Plan
 from clnet.model.result import Segmentation, summarise
@@ -70,7 +70,7 @@ class SegmentationModel:
         encoder: the frozen encoder, on the device to compute on.
         plan: the encoder's preprocessing plan.
         bpr: the body-part model, or None: then nothing is gated.
-        decoders: decoder versions of that encoder, supporters included.
+        decoders: decoder versions of that encoder, and all they lean on.
         policy: how logits become labels.
         window: how a volume is covered by windows.
     """
@@ -98,6 +98,7 @@ class SegmentationModel:
         anatomies: Sequence[str] | None = None,
         progress: Progress | None = None,
         run: DecoderRunner | None = None,
+        fold: Fold = merge,
     ) -> Segmentation:
         """Segment a CT.
 
@@ -108,6 +109,7 @@ class SegmentationModel:
                 Only the decoders that these need are run.
             progress: told the fraction done.
             run: computes one decoder on one window; in this process by default.
+            fold: merges the decoders' logits; in this process by default.
 
         Raises:
             InputError: the image is not a volume of finite HU, or a name cannot be looked for.
@@ -116,7 +118,8 @@ class SegmentationModel:
         told(0.0, "preparing the scan")
         scan = self._prepare(ct, affine)
         curve = self._curve(scan)
-        outputs = {decoder.ref: outputs_of(decoder.info) for decoder in self.decoders}
+        served = [decoder for decoder in self.decoders if decoder.served]
+        outputs = {decoder.ref: outputs_of(decoder.info) for decoder in served}
         asked = None if anatomies is None else _leaves(anatomies)
         reported = frozenset(
             output.anatomy
@@ -124,7 +127,7 @@ class SegmentationModel:
             for output in found
             if asked is None or any(set(output.members) <= leaves for leaves in asked)
         )
-        wanted = [d for d in self.decoders if any(o.anatomy in reported for o in outputs[d.ref])]
+        wanted = [d for d in served if any(o.anatomy in reported for o in outputs[d.ref])]
         gate = curve if self.policy.gating and curve is not None and curve.trusted else None
         admitted = {d.ref: _admitted(outputs[d.ref], gate, scan.shape[0]) for d in wanted}
         running = [d for d in wanted if admitted[d.ref].any()]
@@ -145,7 +148,7 @@ class SegmentationModel:
             for d in running
         ]
         book = Codebook((d.tier, output) for d in wanted for output in outputs[d.ref])
-        merged = merge(
+        merged = fold(
             claimants,
             book,
             reported,
@@ -155,7 +158,7 @@ class SegmentationModel:
         )
         keep_largest(merged.labels, merged.names, self.policy.largest_component)
         results = summarise(
-            self.decoders,
+            served,
             reported,
             None if asked is None else frozenset().union(*asked),
             merged,
