@@ -23,6 +23,7 @@ from clnet.model.training import Recipe, Trainee
 __all__ = ["Teacher", "train_encoder"]
 
 TALK_EVERY = 10
+HEADS = 3
 
 Progress = Callable[[float, str], None]
 
@@ -85,6 +86,7 @@ def train_encoder(
                         tuple(Channel(a, vocabulary().leaves(a)) for a in teacher.anatomies),
                         widths=widths,
                         kernels=kernels,
+                        heads=min(HEADS, len(widths)),
                     ),
                     config,
                     seed + 1 + index,

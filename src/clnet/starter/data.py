@@ -10,11 +10,12 @@ from typing import Any
 
 from clnet.anatomy import vocabulary
 from clnet.anatomy.phantom import PHANTOM_ANATOMIES, render
-from clnet.data_catalog import CaseSource, Catalog, Dataset, Terms
+from clnet.data_catalog import CaseSource, Catalog, Dataset, Terms, fingerprint
+from clnet.hub import Hub
 from clnet.phantom_cases import write_case
 from clnet.starter.recipe import StarterRecipe
 
-__all__ = ["contribute_phantoms", "contribute_real_scans"]
+__all__ = ["contribute_phantoms", "contribute_real_scans", "record"]
 
 Progress = Callable[[float, str], None]
 
@@ -68,7 +69,9 @@ def contribute_real_scans(catalog: Catalog, recipe: StarterRecipe, folder: Path)
     abdomen = folder / "ts_abdomen_pelvis"
     if abdomen.is_dir():
         case = CaseSource(
-            "ts-example", abdomen / "example_ct.nii.gz", abdomen / "example_seg_fast_force_split.nii.gz"
+            "ts-example",
+            abdomen / "example_ct.nii.gz",
+            abdomen / "example_seg_fast_force_split.nii.gz",
         )
         mapping = _total_mapping(abdomen / "total_class_map.json", recipe.held_back)
         found.append(catalog.contribute("reference/ts-example", [case], mapping, TS_TERMS))
@@ -77,6 +80,16 @@ def contribute_real_scans(catalog: Catalog, recipe: StarterRecipe, folder: Path)
         case = CaseSource("cip-chest64", chest / "ct-64.nrrd", chest / "lm-64.nrrd")
         found.append(catalog.contribute("reference/cip-chest64", [case], _cip_mapping(), CIP_TERMS))
     return found
+
+
+def record(hub: Hub, dataset: Dataset) -> None:
+    """Let the registry know a dataset, for lineage."""
+    hub.registry.record_dataset(
+        dataset.ref,
+        dataset.sha256,
+        dataset.manifest.terms.model_dump(mode="json"),
+        fingerprint=fingerprint(dataset),
+    )
 
 
 def _total_mapping(path: Path, held_back: tuple[str, ...]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -60,6 +61,26 @@ class PretrainingPart(_Part):
     teachers: dict[str, float]
 
 
+class BodyPartPart(_Part):
+    """How the body-part model learns."""
+
+    seed: int
+    steps: int = Field(ge=1)
+
+
+class DecoderPart(_Part):
+    """How decoders are trained and pruned.
+
+    Attributes:
+        train, prune: settings of a :class:`clnet.platform.jobs.DecoderJob`.
+        packs: name to anatomy groups, with the channels of each; empty for the group's leaves.
+    """
+
+    train: dict[str, Any]
+    prune: dict[str, Any]
+    packs: dict[str, dict[str, tuple[str, ...]]]
+
+
 class StarterRecipe(_Part):
     """Everything that decides what the starter release is."""
 
@@ -69,6 +90,8 @@ class StarterRecipe(_Part):
     phantoms: PhantomPart
     held_back: tuple[str, ...]
     pretraining: PretrainingPart
+    body_part_model: BodyPartPart
+    decoders: DecoderPart
 
     @field_validator("held_back")
     @classmethod
