@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 __all__ = ["grid_shape", "resample_image", "resample_labels", "slice_positions"]
 
@@ -46,6 +45,8 @@ def resample_image(image: NDArray[Any], new_shape: tuple[int, int, int]) -> NDAr
     Axes that shrink by more than 1.5 are first smoothed by a Gaussian of
     ``(factor - 1) / 2`` voxels, so that thin structures are averaged, not skipped.
     """
+    from scipy import ndimage
+
     result = image.astype(np.float32)
     for axis, size in enumerate(new_shape):
         factor = image.shape[axis] / size
@@ -62,6 +63,8 @@ def resample_labels(
 
     Value 0 takes part like any label and loses ties. Equal shapes come back unchanged.
     """
+    from scipy import ndimage
+
     if labels.shape == new_shape:
         return labels.copy()
     best = np.zeros(new_shape, dtype=np.float32)
