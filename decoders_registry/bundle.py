@@ -40,7 +40,7 @@ from clnet.decoders_registry.records import (
     Record,
     Sha256,
 )
-from clnet.decoders_registry.refs import Node, parse_ref
+from clnet.decoders_registry.refs import Node, check_name, parse_ref
 from clnet.decoders_registry.releases import Composition, ReleaseRecord
 from clnet.decoders_registry.tables import BodyPartRow, EncoderRow
 from clnet.decoders_registry.terms import ReleaseTerms
@@ -235,6 +235,8 @@ def insert_bundle(
         done.append((dataset.ref, new))
     done += [_insert(session, entry, store) for entry in bundle.artefacts]
     release = bundle.release
+    if release.parent is not None:
+        check_name(release.parent, "release")
     served = tuple(
         tuple(decoder_record(find_decoder(session, ref)) for ref in tier) for tier in release.tiers
     )

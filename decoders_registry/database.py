@@ -37,20 +37,23 @@ class Database:
         url: ``sqlite:///path/registry.db``, ``postgresql://user@host/name`` or a file path.
 
     Raises:
-        InputError: a URL of another kind.
+        InputError: a URL of another kind, or nothing that can be opened there.
         Incompatible: a database written by a newer version of clnet.
     """
 
     def __init__(self, url: str) -> None:
         self.url = _parse(url)
         self._engine = _engine(self.url)
+        # SQLite reads a snapshot by itself, PostgreSQL when asked to
+        snapshot = {"isolation_level": "REPEATABLE READ"} if self._is_postgres else {}
+        self._read_engine = self._engine.execution_options(**snapshot)
         self._write_engine = self._engine.execution_options(clnet_write=True)
         self._bring_to_head()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session on one consistent state; nothing it does is kept."""
-        with Session(self._engine, expire_on_commit=False, autoflush=False) as session:
+        with Session(self._read_engine, expire_on_commit=False, autoflush=False) as session:
             yield session
 
     def write(self, work: Callable[[Session], T]) -> T:
@@ -76,15 +79,25 @@ class Database:
         """Give connections back."""
         self._engine.dispose()
 
+    @property
+    def _is_postgres(self) -> bool:
+        return self._engine.dialect.name == "postgresql"
+
     def _bring_to_head(self) -> None:
-        if self._revision() == SCHEMA:
-            return
-        if self._engine.dialect.name == "sqlite":
-            _use_wal(self._engine)
+        try:
+            if self._revision() == SCHEMA:
+                return
+            if not self._is_postgres:
+                _use_wal(self._engine)
+        except DBAPIError as error:
+            raise InputError(
+                f"database {self.url.render_as_string()}: cannot be opened ({error.orig}); "
+                "check the path, or that the server runs and lets this user in"
+            ) from error
         from alembic import command  # slow to import, and needed once in a database's life
 
         with self._write_engine.begin() as connection:
-            if self._engine.dialect.name == "postgresql":
+            if self._is_postgres:
                 lock = sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)
                 connection.execute(sa.select(lock))
             command.upgrade(alembic_config(connection), "head")

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from clnet.decoders_registry.records import DatasetRecord, DatasetUse, now
-from clnet.decoders_registry.refs import Node, check_name, parse_ref
+from clnet.decoders_registry.refs import Node, parse_ref
 from clnet.decoders_registry.tables import DatasetRow
+from clnet.decoders_registry.terms import obligations_of
 from clnet.errors import AlreadyExists, Incompatible, InputError, NotFound
 
 __all__ = ["all_datasets", "dataset_record", "ensure_datasets", "find_dataset", "record_dataset"]
@@ -56,10 +57,11 @@ def record_dataset(
 
     Raises:
         AlreadyExists: the ref is taken by other content.
+        InputError: no version in the ref, or an obligation that nobody defined.
     """
-    if parse_ref(check_name(use.ref.partition("@")[0], "dataset"), "dataset").name == use.ref:
+    if parse_ref(use.ref, "dataset").version is None:
         raise InputError(f"dataset {use.ref!r}: name a version, {use.ref}@1")
-    parse_ref(use.ref, "dataset")
+    obligations_of(use.ref, use.terms)
     row = session.scalar(sa.select(DatasetRow).where(DatasetRow.ref == use.ref))
     if row is None:
         row = DatasetRow(

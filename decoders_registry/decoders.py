@@ -7,7 +7,14 @@ from sqlalchemy.orm import Session
 
 from clnet.decoders_registry.encoders import find_body_part_model, find_encoder
 from clnet.decoders_registry.nodes import connect, find_decoder
-from clnet.decoders_registry.records import DecoderDraft, DecoderRecord, Lineage, TicketRecord, now
+from clnet.decoders_registry.records import (
+    DecoderDraft,
+    DecoderRecord,
+    GroupRecord,
+    Lineage,
+    TicketRecord,
+    now,
+)
 from clnet.decoders_registry.refs import Node, check_alias, check_group
 from clnet.decoders_registry.tables import AliasRow, DecoderRow, GroupRow, TicketRow
 from clnet.errors import Incompatible, NotFound
@@ -16,6 +23,7 @@ __all__ = [
     "PRODUCTION",
     "aliased",
     "all_decoders",
+    "all_groups",
     "check_pins",
     "decoder_record",
     "insert_decoder",
@@ -72,6 +80,27 @@ def all_decoders(session: Session, group: str | None) -> list[DecoderRow]:
     return list(session.scalars(query))
 
 
+def all_groups(session: Session) -> list[GroupRecord]:
+    """Every anatomy group with decoders, by name."""
+    groups = session.scalars(sa.select(GroupRow).order_by(GroupRow.name))
+    decoders = all_decoders(session, None)
+    return [
+        GroupRecord(
+            name=group.name,
+            layer=group.layer,
+            anatomies=tuple(group.anatomies),
+            versions=sum(row.group_id == group.id for row in decoders),
+            aliases={
+                alias.alias: row.version
+                for row in decoders
+                if row.group_id == group.id
+                for alias in row.aliases
+            },
+        )
+        for group in groups
+    ]
+
+
 def aliased(session: Session, alias: str) -> list[DecoderRow]:
     """The version of every group that has `alias`, by group."""
     return list(
@@ -112,6 +141,11 @@ def check_pins(session: Session, draft: DecoderDraft) -> list[tuple[str, Node]]:
         parent = find_decoder(session, draft.parent_ref)
         if parent.group.name != draft.group:
             raise Incompatible(f"{draft.group}: parent {parent.ref} is of another group")
+        if parent.encoder_id != encoder.id:
+            raise Incompatible(
+                f"{draft.group}: parent {parent.ref} belongs to {parent.encoder.ref}, not to "
+                f"{encoder.ref}; weights that only started it belong into lineage.parents"
+            )
         edges.append(("parent", Node("decoder", parent.ref)))
     return edges
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from clnet.decoders_registry.records import DecoderRecord
 from clnet.errors import Incompatible
 
-__all__ = ["Tiers", "check_claims", "check_pinned", "fold", "missing_supporters"]
+__all__ = ["Tiers", "check_claims", "check_pinned", "check_supported", "fold", "missing_supporters"]
 
 Tiers: TypeAlias = tuple[tuple[DecoderRecord, ...], ...]
 
@@ -78,6 +78,21 @@ def check_claims(tiers: Tiers) -> None:
 def _claims(decoder: DecoderRecord) -> set[frozenset[str]]:
     exact = {frozenset({anatomy}) for anatomy in decoder.learned}
     return exact | {frozenset(union) for union in decoder.unions}
+
+
+def check_supported(decoders: Sequence[DecoderRecord]) -> None:
+    """Look that whatever a decoder leans on is there, at its pinned version.
+
+    Raises:
+        Incompatible: names the first that is missing.
+    """
+    there = {(decoder.ref, decoder.sha256) for decoder in decoders}
+    for decoder in decoders:
+        for supporter in decoder.supporters:
+            if (supporter.ref, supporter.sha256) not in there:
+                raise Incompatible(
+                    f"{decoder.ref} leans on {supporter.ref}, which is not in the release"
+                )
 
 
 def missing_supporters(

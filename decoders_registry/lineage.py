@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -103,17 +104,17 @@ def nested(
 ) -> dict[str, Any]:
     """The closure as nested JSON: each node's facts and, under ``from``, what it came from.
 
-    A node is written out where it is first met; later it appears as ``repeated`` only, so
-    that shared encoders and long histories stay readable.
+    A node is written out once, nearest to the root; elsewhere it appears as ``repeated``
+    only, so that shared encoders and long histories stay readable.
     """
     parents: dict[Node, list[Edge]] = {}
     for edge in edges:
         parents.setdefault(edge.child, []).append(edge)
     top: dict[str, Any] = {"kind": root.kind, "ref": root.ref}
     written: set[Node] = set()
-    stack = [(root, top)]
-    while stack:
-        node, entry = stack.pop()
+    waiting = deque([(root, top)])
+    while waiting:
+        node, entry = waiting.popleft()
         entry |= facts[node] if node not in written else {"repeated": True}
         if node in written:
             continue
@@ -122,7 +123,7 @@ def nested(
         for edge in parents.get(node, []):
             parent = {"role": edge.role, "kind": edge.parent.kind, "ref": edge.parent.ref}
             entry["from"].append(parent)
-            stack.append((edge.parent, parent))
+            waiting.append((edge.parent, parent))
     return top
 
 

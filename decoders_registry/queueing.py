@@ -59,7 +59,7 @@ class Queueing(Core):
         error: str | None = None,
         results: Sequence[str] | None = None,
     ) -> JobRecord:
-        """Change what is given; a finished job stays as it is.
+        """Change what is given; a finished job keeps its status.
 
         Args:
             owner: if given, refuse when the job belongs to another runner by now.

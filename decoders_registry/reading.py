@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from clnet.decoders_registry.core import Core
 from clnet.decoders_registry.datasets import all_datasets, dataset_record, find_dataset
-from clnet.decoders_registry.decoders import all_decoders, decoder_record
+from clnet.decoders_registry.decoders import all_decoders, all_groups, decoder_record
 from clnet.decoders_registry.encoders import (
     all_models,
     body_part_record,
@@ -24,6 +24,7 @@ from clnet.decoders_registry.records import (
     DatasetRecord,
     DecoderRecord,
     EncoderRecord,
+    GroupRecord,
 )
 from clnet.decoders_registry.refs import Kind, Node
 from clnet.decoders_registry.tables import BodyPartRow, EncoderRow, TicketRow
@@ -64,6 +65,11 @@ class Reading(Core):
         """All versions, by group and number."""
         with self.database.read() as session:
             return [decoder_record(row) for row in all_decoders(session, group)]
+
+    def groups(self) -> list[GroupRecord]:
+        """All anatomy groups that have decoders, with their aliases."""
+        with self.database.read() as session:
+            return all_groups(session)
 
     def dataset(self, ref: str) -> DatasetRecord:
         """A dataset version, withdrawn ones included."""

@@ -23,6 +23,7 @@ __all__ = [
     "DecoderRecord",
     "DecoderStatus",
     "EncoderRecord",
+    "GroupRecord",
     "Lineage",
     "Record",
     "Sha256",
@@ -190,6 +191,21 @@ class TicketRecord(Record):
     dense_sha: Sha256 | None = None
     mask_sha256: Sha256 | None = None
     details: Plain = {}
+
+
+class GroupRecord(Record):
+    """An anatomy group that has decoders.
+
+    Attributes:
+        versions: how many.
+        aliases: alias to version.
+    """
+
+    name: str
+    layer: str | None
+    anatomies: tuple[str, ...]
+    versions: int
+    aliases: dict[str, int]
 
 
 class DecoderDraft(Record):

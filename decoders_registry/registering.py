@@ -43,7 +43,6 @@ from clnet.decoders_registry.records import (
 )
 from clnet.decoders_registry.refs import Kind, Node, check_group, parse_ref
 from clnet.decoders_registry.tables import BodyPartRow, DecoderRow, EncoderRow
-from clnet.decoders_registry.terms import obligations_of
 from clnet.errors import InputError
 
 __all__ = ["Registering"]
@@ -235,7 +234,6 @@ class Registering(Core):
         use = checked(
             DatasetUse, f"dataset {ref}", ref=ref, sha256=sha256, terms=terms, held_at=held_at
         )
-        obligations_of(ref, use.terms)
         kept_fingerprint = plain(fingerprint or {})
 
         def work(session: Session) -> DatasetRecord:

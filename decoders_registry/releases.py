@@ -17,6 +17,7 @@ from clnet.decoders_registry.folding import (
     Tiers,
     check_claims,
     check_pinned,
+    check_supported,
     fold,
     missing_supporters,
 )
@@ -156,12 +157,11 @@ def compose(
         chosen = [decoder_record(find_decoder(session, ref)) for ref in decoders]
     base = None if parent is None else release_record(session, find_release(session, parent))
     tiers = fold(base.tiers if base else (), chosen)
-    served = [decoder for tier in tiers for decoder in tier]
-    if not served:
+    if not any(tiers):
         raise InputError(f"release {name}: no decoder is chosen, and there is no parent to extend")
-    pins = base or served[0]
+    pins = base or tiers[0][0]
     return Composition(
-        name=check_name(name, "release"),
+        name=name,
         encoder=find_encoder(session, encoder or pins.encoder_ref),
         body_part_model=find_body_part_model(session, body_part_model or pins.body_part_model_ref),
         tiers=tiers,
@@ -181,6 +181,7 @@ def insert_release(session: Session, release: Composition) -> tuple[ReleaseRow, 
         AlreadyExists: the name is taken by other content.
         Incompatible: decoders, claims or terms do not go together.
     """
+    check_name(release.name, "release")
     known = session.scalar(sa.select(ReleaseRow).where(ReleaseRow.name == release.name))
     if known is not None:
         if known.sha256 == release.sha256:
@@ -194,6 +195,7 @@ def insert_release(session: Session, release: Composition) -> tuple[ReleaseRow, 
         raise Incompatible(f"release {release.name}: a decoder appears twice")
     check_pinned(everyone, release.encoder.sha256, release.body_part_model.sha256)
     check_claims(release.tiers)
+    check_supported(everyone)
     members = [Node("decoder", decoder.ref) for decoder in everyone]
     data = _data_of(session, release.encoder, release.body_part_model, members)
     terms = combine({row.ref: row.terms for row in data})
