@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import pickle
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_scans import MAPPING, PLAN, TERMS, case, organs, scan
+
+from clnet.anatomy import LabelContract, LabelEntry
+from clnet.data_catalog import Catalog, Dataset, PlanStore
+from clnet.data_catalog.foreground import MAX_VOXELS, sample_foreground
+from clnet.errors import Incompatible, InputError
+from clnet.model.plan import Plan
+
+
+@pytest.fixture
+def dataset(catalog: Catalog, source: Path) -> Dataset:
+    cases = [case(source, name, seed) for seed, name in enumerate("abc")]
+    return catalog.contribute("s/d", cases, MAPPING, TERMS)
+
+
+def test_a_planned_case_is_the_case_normalised(catalog: Catalog, dataset: Dataset) -> None:
+    planned = catalog.plan_store(dataset, PLAN).open("b")
+    expected = Plan.from_dict(PLAN).normalise(scan(1))
+    assert planned.image.dtype == np.float16
+    np.testing.assert_allclose(planned.image, expected, atol=1e-3)
+    np.testing.assert_array_equal(planned.labels["organ"], organs())
+    assert planned.contract == dataset.case("b").contract
+    assert (planned.z_origin, planned.z_step) == (0.0, 3.0)
+
+
+def test_another_spacing_keeps_the_extent(catalog: Catalog, dataset: Dataset) -> None:
+    store = catalog.plan_store(dataset, PLAN | {"spacing": [6.0, 4.0, 3.0]})
+    planned = store.open("a")
+    assert planned.image.shape == (5, 4, 4)
+    assert planned.labels["organ"].shape == (5, 4, 4)
+    assert (planned.z_origin, planned.z_step) == (1.5, 6.0)
+
+
+def test_the_plans_hash_is_the_models(catalog: Catalog, dataset: Dataset) -> None:
+    plan = Plan.from_dict(PLAN)
+    store = catalog.plan_store(dataset, plan.to_dict())
+    assert store.plan_sha256 == plan.sha256
+    assert store.air == pytest.approx(plan.air)
+
+
+def test_a_plan_that_is_none_is_refused(catalog: Catalog, dataset: Dataset) -> None:
+    for broken in ({}, PLAN | {"spacing": [1]}, PLAN | {"clip": None}, PLAN | {"mean": "x"}):
+        with pytest.raises(InputError, match="plan"):
+            catalog.plan_store(dataset, broken)
+    with pytest.raises(Incompatible, match="RAS"):
+        catalog.plan_store(dataset, PLAN | {"orientation": "RAS"})
+
+
+def times(store: PlanStore) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in store.folder.rglob("*.npy")}
+
+
+def test_a_case_is_planned_once(catalog: Catalog, source: Path, dataset: Dataset) -> None:
+    told: list[float] = []
+    store = catalog.plan_store(dataset, PLAN, lambda fraction, text: told.append(fraction))
+    assert told == pytest.approx([1 / 3, 2 / 3, 1.0])
+    before = times(store)
+    assert len(before) == 9  # three cases: image, one layer, foreground
+    more = catalog.contribute("s/more", [case(source, "again", 0)], MAPPING, TERMS)
+    shared = catalog.plan_store(more, PLAN)
+    assert times(store) == before, "equal content under another name is not planned again"
+    np.testing.assert_array_equal(shared.open("again").image, store.open("a").image)
+
+
+def test_the_same_case_gives_the_same_bytes(
+    catalog: Catalog, dataset: Dataset, tmp_path: Path
+) -> None:
+    one, two = (PlanStore(tmp_path / name, dataset, PLAN) for name in ("one", "two"))
+    for store in (one, two):
+        store.build()
+    contents = [
+        {p.relative_to(s.folder): p.read_bytes() for p in s.folder.rglob("*") if p.is_file()}
+        for s in (one, two)
+    ]
+    assert contents[0] == contents[1]
+
+
+def test_builders_at_once_make_each_case_once(catalog: Catalog, dataset: Dataset) -> None:
+    stores = [PlanStore(catalog.plans, dataset, PLAN) for _ in range(4)]
+    threads = [threading.Thread(target=store.build) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(times(stores[0])) == 9
+
+
+def test_eviction_takes_what_was_unused_for_longest(catalog: Catalog, dataset: Dataset) -> None:
+    store = catalog.plan_store(dataset, PLAN)
+    total = catalog.plan_bytes()
+    assert total == store.bytes > 0
+    held = store.open("a")
+    store.open("c")
+    assert catalog.evict_plans(total) == 0
+    freed = catalog.evict_plans(total - 1)
+    assert freed == total - catalog.plan_bytes() > 0
+    assert len(times(store)) == 6, "b was not opened since it was made"
+    catalog.evict_plans(0)
+    assert catalog.plan_bytes() == 0
+    assert held.image[0, 0, 0] == held.image[0, 0, 0], "an open case stays readable"
+    np.testing.assert_array_equal(store.open("a").image, held.image)
+    assert catalog.plan_bytes() > 0
+
+
+def test_leftovers_of_a_killed_builder_are_swept(catalog: Catalog, dataset: Dataset) -> None:
+    store = PlanStore(catalog.plans, dataset, PLAN)
+    folder = store.folder / dataset.case("a").sha256
+    (folder / ".tmp-dead").mkdir(parents=True)
+    store.build()
+    assert sorted(p.name for p in folder.iterdir()) == [".lock", "data"]
+
+
+def test_a_store_travels_to_other_processes(catalog: Catalog, dataset: Dataset) -> None:
+    store = catalog.plan_store(dataset, PLAN)
+    copy = pickle.loads(pickle.dumps(store))
+    assert copy.describe("a") == store.describe("a")
+    assert json.loads(json.dumps(copy.describe("a"))) == copy.describe("a")
+
+
+def sampled(labels: Any, *entries: LabelEntry) -> tuple[Any, list[dict[str, Any]]]:
+    z_mm = np.arange(labels.shape[0]) * 2.0
+    return sample_foreground({"organ": labels}, LabelContract(entries), z_mm, "ab" * 32)
+
+
+def test_foreground_samples_are_voxels_of_their_label() -> None:
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[:10] = 1
+    labels[15, 3:5, 3] = 2
+    liver, spleen, colon = (
+        LabelEntry(v, "organ", n, (n,)) for v, n in ((1, "liver"), (2, "spleen"), (3, "colon"))
+    )
+    voxels, records = sampled(labels, liver, spleen, colon)
+    assert [r["voxels"] for r in records] == [4000, 2, 0]
+    assert [r["stop"] - r["start"] for r in records] == [MAX_VOXELS, 2, 0]
+    for record in records:
+        rows = voxels[record["start"] : record["stop"]]
+        assert (labels[tuple(rows.T)] == record["value"]).all()
+        assert len(np.unique(rows, axis=0)) == len(rows)
+    again, _ = sampled(labels, liver, spleen, colon)
+    np.testing.assert_array_equal(voxels, again)
+
+
+def test_voxels_outside_an_extent_are_no_foreground() -> None:
+    labels = np.ones((10, 4, 4), np.uint8)
+    voxels, records = sampled(labels, LabelEntry(1, "organ", "liver", ("liver",), (3.0, 7.0)))
+    assert set(voxels[:, 0]) == {2, 3}
+    assert records[0]["voxels"] == 32
