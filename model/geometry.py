@@ -142,9 +142,7 @@ def image_matrix(source: int, target: int) -> Tensor:
     step = source / target
     if step <= PREFILTER_FACTOR:
         return matrix
-    smooth = gaussian_filter1d(
-        np.eye(source), 0.5 * (step - 1), axis=0, mode="nearest", truncate=3.0
-    )
+    smooth = gaussian_filter1d(np.eye(source), 0.5 * (step - 1), axis=0, mode="nearest")
     return matrix @ torch.from_numpy(smooth.astype(np.float32))
 
 

@@ -1,0 +1,233 @@
+"""The merge: tiers, a total order within them, gating, and blocks that do not show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clnet.anatomy.vocabulary import vocabulary
+from clnet.errors import InputError
+from clnet.model.inference import Slab
+from clnet.model.merge import Claimant, Codebook, Merged, MergePolicy, is_ancestor, merge
+from clnet.model.outputs import Output
+
+SHAPE = (4, 5, 6)
+
+
+def output(anatomy: str, channel: int = 1) -> Output:
+    known = vocabulary()
+    return Output(anatomy, known[anatomy].layer, known.leaves(anatomy), (channel,), None)
+
+
+def claimant(
+    anatomies: Sequence[str],
+    logits: torch.Tensor,
+    tier: int = 0,
+    first: int = 0,
+    admitted: np.ndarray | None = None,
+    depth: int = SHAPE[0],
+) -> Claimant:
+    outputs = tuple(output(a, k) for k, a in enumerate(anatomies, start=1))
+    if admitted is None:
+        admitted = np.ones((len(outputs), depth), bool)
+    return Claimant(outputs, tier, Slab(first, logits), admitted)
+
+
+def everywhere(anatomy: str, score: float, tier: int = 0) -> Claimant:
+    """Claims every voxel with one probability."""
+    logits = torch.zeros((2, *SHAPE))
+    logits[1] = np.log(score / (1 - score))
+    return claimant([anatomy], logits, tier)
+
+
+def fold(
+    claimants: Sequence[Claimant], shape: tuple[int, int, int] = SHAPE, depth: int = SHAPE[0]
+) -> Merged:
+    book = Codebook((c.tier, o) for c in claimants for o in c.outputs)
+    return merge(claimants, book, set(book.code), depth, shape)
+
+
+def anatomy_at(merged: Merged, layer: str, voxel: tuple[int, int, int] = (0, 0, 0)) -> str | None:
+    return merged.names[layer].get(int(merged.labels[layer][voxel]))
+
+
+def test_within_a_tier_the_higher_score_wins() -> None:
+    merged = fold([everywhere("spleen", 0.7), everywhere("liver", 0.8)])
+    assert anatomy_at(merged, "organ") == "liver"
+
+
+def test_within_a_tier_finer_comes_before_coarser_whatever_the_score() -> None:
+    merged = fold([everywhere("kidney", 0.99), everywhere("kidney_left", 0.6)])
+    assert anatomy_at(merged, "organ") == "kidney_left"
+
+
+def test_equal_claims_are_settled_by_canonical_id() -> None:
+    for order in permutations([everywhere(a, 0.7) for a in ("spleen", "liver", "stomach")]):
+        assert anatomy_at(fold(order), "organ") == "liver"
+
+
+def test_a_later_tier_does_not_touch_what_an_earlier_one_labelled() -> None:
+    merged = fold([everywhere("liver", 0.51), everywhere("spleen", 0.99, tier=1)])
+    assert anatomy_at(merged, "organ") == "liver"
+
+
+def test_a_later_tier_claims_what_earlier_ones_left_background() -> None:
+    logits = torch.zeros((2, *SHAPE))
+    logits[1, :2], logits[1, 2:] = 2.0, -2.0
+    merged = fold([claimant(["liver"], logits), everywhere("spleen", 0.6, tier=1)])
+    assert anatomy_at(merged, "organ", (1, 0, 0)) == "liver"
+    assert anatomy_at(merged, "organ", (2, 0, 0)) == "spleen"
+
+
+def test_a_later_tier_refines_an_ancestor() -> None:
+    merged = fold([everywhere("kidney", 0.99), everywhere("kidney_left", 0.6, tier=1)])
+    assert anatomy_at(merged, "organ") == "kidney_left"
+    assert is_ancestor(output("kidney"), output("kidney_left"))
+    assert not is_ancestor(output("kidney_left"), output("kidney"))
+    assert not is_ancestor(output("liver"), output("kidney_left"))
+
+
+def test_a_claim_that_may_not_win_does_not_hide_one_that_may() -> None:
+    merged = fold(
+        [
+            everywhere("kidney", 0.9),
+            everywhere("liver", 0.99, tier=1),
+            everywhere("kidney_left", 0.6, tier=1),
+        ]
+    )
+    assert anatomy_at(merged, "organ") == "kidney_left"
+
+
+def test_layers_do_not_compete() -> None:
+    merged = fold([everywhere("liver", 0.6), everywhere("aorta", 0.9), everywhere("sacrum", 0.9)])
+    found = {anatomy_at(merged, layer) for layer in merged.labels}
+    assert found == {"liver", "aorta", "sacrum"}
+
+
+ORGANS = ("liver", "spleen", "stomach", "pancreas", "kidney", "kidney_left", "kidney_right")
+
+
+@st.composite
+def releases(draw: st.DrawFn) -> list[Claimant]:
+    """Decoders of one to three organs with random coarse logits, in up to three tiers."""
+    found = []
+    for _ in range(draw(st.integers(2, 3))):
+        names = draw(st.lists(st.sampled_from(ORGANS), min_size=1, max_size=3, unique=True))
+        rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+        # few distinct values, so that ties are common
+        logits = rng.integers(-2, 3, (len(names) + 1, *SHAPE)).astype(np.float32)
+        found.append(claimant(names, torch.from_numpy(logits), draw(st.integers(0, 2))))
+    return found
+
+
+@settings(max_examples=25, deadline=None)
+@given(claimants=releases(), shuffle=st.randoms(use_true_random=False))
+def test_the_order_of_decoders_does_not_matter(claimants: list[Claimant], shuffle: object) -> None:
+    expected = fold(claimants)
+    shuffled = list(claimants)
+    shuffle.shuffle(shuffled)  # type: ignore[attr-defined]
+    found = fold(shuffled)
+    assert found.names == expected.names
+    np.testing.assert_array_equal(found.labels["organ"], expected.labels["organ"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(old=releases(), new=releases())
+def test_a_new_tier_changes_no_old_voxel(old: list[Claimant], new: list[Claimant]) -> None:
+    later = [Claimant(c.outputs, c.tier + 3, c.slab, c.admitted) for c in new]
+    before, after = fold(old), fold([*old, *later])
+    names_before, names_after = before.names["organ"], after.names["organ"]
+    assert {v: names_after[v] for v in names_before} == names_before
+    ancestors = {"kidney": {"kidney", "kidney_left", "kidney_right"}}
+    for value, name in names_before.items():
+        was = before.labels["organ"] == value
+        kept = {v for v, n in names_after.items() if n in ancestors.get(name, {name})}
+        assert np.isin(after.labels["organ"][was], list(kept)).all()
+        if name not in ancestors and all(o.anatomy != name for c in later for o in c.outputs):
+            np.testing.assert_array_equal(after.labels["organ"] == value, was)
+
+
+def reference(logits: torch.Tensor, shape: tuple[int, int, int]) -> np.ndarray:
+    whole = F.interpolate(logits[None], size=shape, mode="trilinear", align_corners=False)[0]
+    best = whole.topk(2, dim=0)
+    label = best.indices[0].numpy()
+    label[(best.values[0] - best.values[1]).numpy() < 1e-4] = -1  # either is right
+    return label
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 14)] * 3),
+    plan=st.tuples(*[st.integers(1, 7)] * 3),
+    seed=st.integers(0, 999),
+)
+def test_blocks_and_boxes_do_not_show(
+    shape: tuple[int, int, int], plan: tuple[int, int, int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(size=(3, *plan)).astype(np.float32))
+    logits[0] += 0.8
+    source = claimant(["liver", "spleen"], logits, depth=shape[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clnet.model.merge.BLOCK_VOXELS", 3 * shape[1] * shape[2])
+        patch.setattr("clnet.model.merge.LOGIT_VOXELS", 2)
+        found = fold([source], shape, plan[0]).labels["organ"]
+    expected = reference(logits, shape)
+    clear = expected >= 0
+    np.testing.assert_array_equal(found[clear], expected[clear])
+
+
+def test_what_gating_takes_is_dropped_and_counted() -> None:
+    admitted = np.array([[True, True, False, False], [True, True, True, True]])
+    logits = torch.zeros((3, *SHAPE))
+    logits[1, :, :, :3] = 1.0
+    logits[2, :, :, 3:] = 1.0
+    source = claimant(["liver", "spleen"], logits, admitted=admitted)
+    merged = fold([source, everywhere("stomach", 0.6, tier=1)])
+    assert merged.suppressed == {"liver": 2 * 5 * 3}
+    assert anatomy_at(merged, "organ", (1, 0, 0)) == "liver"
+    assert anatomy_at(merged, "organ", (2, 0, 0)) == "stomach"
+    assert anatomy_at(merged, "organ", (2, 0, 5)) == "spleen"
+
+
+def test_slices_whose_neighbours_were_not_computed_claim_nothing() -> None:
+    logits = torch.full((2, 2, 5, 6), 1.0)
+    logits[0] = 0
+    admitted = np.zeros((1, 8), bool)
+    admitted[0, 3:5] = True
+    source = claimant(["liver"], logits, first=1, admitted=admitted, depth=8)
+    merged = fold([source], (8, 5, 6), depth=4)
+    found = (merged.labels["organ"] > 0).any(axis=(1, 2))
+    np.testing.assert_array_equal(np.flatnonzero(found), [3, 4])
+
+
+def test_only_what_was_asked_for_is_written_but_all_compete() -> None:
+    claimants = [everywhere("liver", 0.9), everywhere("spleen", 0.7)]
+    book = Codebook((c.tier, o) for c in claimants for o in c.outputs)
+    merged = merge(claimants, book, {"spleen"}, SHAPE[0], SHAPE)
+    assert merged.names == {"organ": {1: "spleen"}}
+    assert not merged.labels["organ"].any()
+
+
+def test_many_labels_take_two_bytes() -> None:
+    names = [a.id for a in vocabulary().predicted if a.layer == "organ"][:10]
+    many = [Output(f"{n}+{i}", "organ", (n,), (1,), None) for i in range(30) for n in names]
+    source = Claimant(
+        tuple(many), 0, Slab(0, torch.zeros((301, *SHAPE))), np.ones((300, SHAPE[0]), bool)
+    )
+    assert fold([source]).labels["organ"].dtype == np.uint16
+
+
+def test_a_policy_survives_json_and_refuses_the_unknown() -> None:
+    policy = MergePolicy(gating=False, largest_component=("liver",))
+    assert MergePolicy.from_dict(policy.to_dict()) == policy
+    assert MergePolicy.from_dict({}) == MergePolicy()
+    with pytest.raises(InputError, match="colour"):
+        MergePolicy.from_dict({"colour": 1})
