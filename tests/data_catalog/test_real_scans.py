@@ -199,5 +199,5 @@ def test_vertebrae_of_a_turned_scan_lie_in_their_order(catalog: Catalog, real_da
     assert stored.axcodes == "PIR"
     grid = stored.labels("bone")
     value = {e.name: e.value for e in stored.contract.entries}
-    heights = [np.argwhere(grid == value[f"vertebra_l{n}"])[:, 0].mean() for n in (2, 3, 4)]
+    heights = [np.argwhere(grid == value[f"vertebrae_L{n}"])[:, 0].mean() for n in (2, 3, 4)]
     assert heights[0] > heights[1] > heights[2], "L2 lies above L3 above L4"
