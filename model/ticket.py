@@ -6,6 +6,7 @@ of the decoder's convolution weights, never of biases, normalisation or the enco
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -38,6 +39,15 @@ class Ticket:
     def dense(self) -> int:
         """Weights before the cut."""
         return sum(m.numel() for m in self.mask.values())
+
+    @property
+    def sha256(self) -> str:
+        """Hash of which weights survive."""
+        digest = hashlib.sha256()
+        for name, mask in sorted(self.mask.items()):
+            digest.update(name.encode())
+            digest.update(mask.to(torch.uint8).cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def sparsity(self) -> float:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from clnet.anatomy.phantom import Phantom
 from clnet.data_catalog import CaseSource
 
-__all__ = ["write_case", "write_image"]
+__all__ = ["to_nibabel", "write_case", "write_image"]
 
 
 def write_image(phantom: Phantom, path: Path) -> Path:
     """The phantom's CT as NIfTI."""
-    nib.save(nib.Nifti1Image(_to_nibabel(phantom.ct), phantom.affine), path)
+    nib.save(nib.Nifti1Image(to_nibabel(phantom.ct), phantom.affine), path)
     return path
 
 
@@ -48,9 +48,10 @@ def write_case(
             layer, value = value_of[member]
             mask |= phantom.labels[layer] == value
         masks[name] = home / f"{name}.nii.gz"
-        nib.save(nib.Nifti1Image(_to_nibabel(mask), phantom.affine), masks[name])
+        nib.save(nib.Nifti1Image(to_nibabel(mask), phantom.affine), masks[name])
     return CaseSource(case_id, write_image(phantom, home / "ct.nii.gz"), masks)
 
 
-def _to_nibabel(zyx: NDArray[Any]) -> NDArray[Any]:
+def to_nibabel(zyx: NDArray[Any]) -> NDArray[Any]:
+    """A canonical array ``(Z, Y, X)`` in nibabel's axis order."""
     return np.ascontiguousarray(zyx.transpose(2, 1, 0))

@@ -1,0 +1,87 @@
+"""Search spaces: which pruning rates are tried and how long a decoder may recover.
+
+A space is one YAML file in `spaces/`; adding one touches no other file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from clnet.errors import InputError, NotFound
+
+__all__ = ["SearchSpace", "list_spaces", "load_space"]
+
+FOLDER = Path(__file__).resolve().parent / "spaces"
+
+
+class SearchSpace(BaseModel):
+    """What is tried.
+
+    Attributes:
+        rates: fractions of the convolution weights to cut, ascending; each is tried one-shot
+            from the dense checkpoint.
+        rewind: survivors go back to ``early`` weights of the dense training, or with ``none``
+            keep their own and only the learning rate starts again.
+        recovery_steps, recovery_epochs: batches to recover in; give one of the two. An epoch
+            is the dense training's.
+        learning_rate, warm_up: of the recovery; the dense training's by default.
+        reports: validations along the recovery; a trial may be stopped at any of them.
+        grace: reports before a trial may be stopped.
+        reduction_factor: of successive halving.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rates: tuple[float, ...] = Field(min_length=1)
+    rewind: Literal["early", "none"] = "early"
+    recovery_steps: int | None = Field(default=None, ge=1)
+    recovery_epochs: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    warm_up: int | None = Field(default=None, ge=0)
+    reports: int = Field(default=4, ge=1)
+    grace: int = Field(default=2, ge=1)
+    reduction_factor: int = Field(default=2, ge=2)
+
+    @field_validator("rates")
+    @classmethod
+    def _ascending(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < rate < 1 for rate in rates):
+            raise ValueError("rates lie between 0 and 1")
+        if list(rates) != sorted(set(rates)):
+            raise ValueError("rates must ascend, each once")
+        return rates
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.recovery_steps is None) == (self.recovery_epochs is None):
+            raise ValueError("give recovery_steps or recovery_epochs")
+        return self
+
+
+def list_spaces(folder: Path = FOLDER) -> list[str]:
+    """Names of the spaces there are."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_space(name: str | Path) -> SearchSpace:
+    """A space by name, or from a file of the user's own.
+
+    Raises:
+        NotFound: no space of that name, no such file.
+        InputError: the file is not a space; the message names the field.
+    """
+    path = FOLDER / f"{name}.yaml" if str(name) in list_spaces() else Path(name)
+    if not path.is_file():
+        raise NotFound(f"search space {name}: there are {', '.join(list_spaces())}; or give a file")
+    try:
+        return SearchSpace.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "file"
+        raise InputError(f"{path}: {field}: {first['msg']}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from error

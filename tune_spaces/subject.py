@@ -1,0 +1,84 @@
+"""A dense decoder whose pruning rate is searched, with all that a trial of it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clnet.data_catalog import Catalog, PatchStream, StreamSpec
+from clnet.decoders_registry import DecoderRecord, Registry
+from clnet.errors import Incompatible
+from clnet.model.training import Recipe
+from clnet.tune_spaces.space import SearchSpace
+
+__all__ = ["Subject", "open_stream", "subject_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What trials of one decoder share; plain values, so that it travels to Ray actors.
+
+    Attributes:
+        ref: of the dense version.
+        dense_dsc: its mean validation DSC.
+        encoder, decoder, early: artefacts; `early` are the weights to rewind to, if any.
+        supporters: artefacts of the decoders it leans on, in order.
+        stream, validation: specifications, as JSON.
+        plan: of the encoder.
+        recipe: of the recovery.
+        precision: of the convolutions.
+    """
+
+    ref: str
+    dense_dsc: float
+    encoder: bytes
+    decoder: bytes
+    early: bytes | None
+    supporters: tuple[bytes, ...]
+    stream: Mapping[str, Any]
+    validation: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    recipe: Recipe
+    precision: str
+
+
+def subject_of(registry: Registry, record: DecoderRecord, space: SearchSpace) -> Subject:
+    """Everything that trials of a registered dense version read.
+
+    Raises:
+        Incompatible: it was pruned already, or its lineage does not say what it learned from.
+    """
+    facts = record.lineage.config
+    if record.ticket is not None:
+        raise Incompatible(f"{record.ref} is pruned already; search from its dense version")
+    if not {"job", "stream", "validation", "recipe"} <= facts.keys():
+        raise Incompatible(f"{record.ref}: its lineage names no training to recover by")
+    recipe = dict(facts["recipe"])
+    steps = space.recovery_steps or (space.recovery_epochs or 1) * facts["job"]["batches_per_epoch"]
+    recipe |= {"steps": steps}
+    if space.learning_rate is not None:
+        recipe["learning_rate"] = space.learning_rate
+    if space.warm_up is not None:
+        recipe["warm_up"] = space.warm_up
+    early = (facts.get("rewind") or {}).get("sha256") if space.rewind == "early" else None
+    return Subject(
+        ref=record.ref,
+        dense_dsc=float(record.metrics["mean_dsc"]),
+        encoder=registry.artefact(record.encoder_sha256),
+        decoder=registry.artefact(record.sha256),
+        early=registry.artefact(early) if early else None,
+        supporters=tuple(registry.artefact(s.sha256) for s in record.supporters),
+        stream=facts["stream"] | {"total": steps, "period": steps},
+        validation=facts["validation"],
+        plan=registry.encoder(record.encoder_ref).plan,
+        recipe=Recipe(**recipe),
+        precision=facts["job"]["precision"],
+    )
+
+
+def open_stream(catalog: Catalog, spec: Mapping[str, Any], plan: Mapping[str, Any]) -> PatchStream:
+    """The stream of a specification, from the catalog's plan stores."""
+    checked = StreamSpec.model_validate(spec)
+    stores = [catalog.plan_store(catalog.get(pin.ref), dict(plan)) for pin in checked.datasets]
+    return PatchStream(stores, checked)
