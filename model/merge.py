@@ -266,15 +266,11 @@ class _Source:
         self, start: int, stop: int, suppressed: NDArray[np.int64]
     ) -> Iterable[tuple[tuple[slice, ...], Codes, NDArray[np.float32]]]:
         """Boxes within the block of slices, their codes and scores."""
-        used = self.z[start:stop] > 0
-        near = self.found[used.any(dim=0)]
-        if not len(near) or not near.any():
-            return
-        y, x = (
-            _reach(self.y, near.any(dim=0).any(dim=1)),
-            _reach(self.x, near.any(dim=0).any(dim=0)),
-        )
+        near = self.found[(self.z[start:stop] > 0).any(dim=0)].any(dim=0)
+        y, x = _reach(self.y, near.any(dim=1)), _reach(self.x, near.any(dim=0))
         area = (y.stop - y.start) * (x.stop - x.start)
+        if not area:
+            return
         step = max(1, LOGIT_VOXELS // (area * len(self.codes)))
         for first in range(start, stop, step):
             rows = slice(first, min(first + step, stop))
