@@ -31,6 +31,8 @@ QUIET = {
     # on a machine without GPU an actor would warn that its CUDA_VISIBLE_DEVICES changes
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
+    # Ray would give way to everything else on the machine, with nice 15
+    "RAY_worker_niceness": "0",
 }
 TRAIN = {
     # every helper process that Train starts imports Ray, some seconds on a small machine
