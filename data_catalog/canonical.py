@@ -19,6 +19,9 @@ SHEAR_TOLERANCE = 2e-3
 SPACING_LIMITS = (0.01, 100.0)
 """Voxel sizes in mm outside of which the header's unit must be wrong."""
 
+FARTHEST = 1e6
+"""Largest plausible entry of an affine, in mm."""
+
 
 @dataclass(frozen=True, slots=True)
 class Canonical:
@@ -41,8 +44,8 @@ def to_canonical(volume: Volume) -> Canonical:
     """Reorient `volume`, keeping oblique rotations in the affine.
 
     Raises:
-        CaseRejected: the affine is not finite, not invertible, sheared (gantry tilt), or has
-            voxel sizes that cannot be millimetres.
+        CaseRejected: the affine is not finite, far off, not invertible, sheared (gantry tilt),
+            or has voxel sizes that cannot be millimetres.
     """
     from nibabel import orientations
 
@@ -74,6 +77,8 @@ def _check_affine(volume: Volume) -> None:
     affine = volume.affine
     if not np.isfinite(affine).all():
         raise CaseRejected(volume.file, "affine", "holds NaN or infinity")
+    if np.abs(affine).max() > FARTHEST:
+        raise CaseRejected(volume.file, "affine", "places the scan a kilometre away or farther")
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     low, high = SPACING_LIMITS
     if sizes.min() < low or sizes.max() > high:

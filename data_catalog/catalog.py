@@ -15,8 +15,8 @@ from clnet.data_catalog.plan_store import PlanStore, evict, stored_bytes
 from clnet.data_catalog.source import CaseSource, check_ids, find_cases
 from clnet.data_catalog.terms import Terms
 from clnet.data_catalog.volume import DEFAULT_MAX_BYTES
-from clnet.errors import ContractError, NotFound
-from clnet.storage import exclusive, publish, scratch_directory, sweep_temporaries
+from clnet.errors import ContractError, InputError, NotFound
+from clnet.storage import exclusive, local_path, publish, scratch_directory, sweep_temporaries
 
 __all__ = ["Catalog"]
 
@@ -31,6 +31,9 @@ class Catalog:
         root: ``<root>/<site>/<name>/<version>/`` holds a manifest and one zarr group a case.
         plans: folder of the plan stores; ``plans`` beside `root` by default.
         max_bytes: largest volume accepted, in bytes of voxels by its header.
+
+    Raises:
+        InputError: `root` is a URL of another machine.
     """
 
     def __init__(
@@ -39,7 +42,10 @@ class Catalog:
         plans: str | Path | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
-        self.root = Path(root)
+        folder = local_path(root)
+        if folder is None:
+            raise InputError(f"catalog {root}: datasets live in a folder of this machine")
+        self.root = folder
         self.plans = self.root.parent / "plans" if plans is None else Path(plans)
         self.max_bytes = max_bytes
 

@@ -113,7 +113,7 @@ class PlanStore:
     @property
     def bytes(self) -> int:
         """Bytes on disk of this dataset's cases."""
-        return sum(_size(self._case_folder(case_id)) for case_id in set(self.case_ids))
+        return sum(_size(folder) for folder in {self._case_folder(i) for i in self.case_ids})
 
     def build(self, progress: Callable[[float, str], None] | None = None) -> None:
         """Make what is missing, several cases at once; what is there is marked as used now."""
@@ -221,7 +221,10 @@ def evict(root: Path, max_bytes: int) -> int:
         with exclusive(folder.parent / LOCK):
             # out of sight first, so that no reader finds half a case
             doomed = folder.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
-            folder.rename(doomed)
+            try:
+                folder.rename(doomed)
+            except FileNotFoundError:
+                continue  # evicted by another process meanwhile
             shutil.rmtree(doomed)
         freed += sizes[folder]
     return freed

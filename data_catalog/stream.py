@@ -7,8 +7,8 @@ what lets decoders share batches, and a job resume by setting `t`.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -80,7 +80,7 @@ class StreamSpec(BaseModel):
 class PatchStream:
     """The patches of a specification, read from plan stores.
 
-    Picklable; a copy in another process gives the same batches.
+    Picklable, and safe to read from several threads; every copy gives the same batches.
 
     Args:
         stores: one per dataset of the specification, in its order.
@@ -112,10 +112,14 @@ class PatchStream:
                 f"no {spec.split} case of {[pin.ref for pin in pins]} shows {wanted}; "
                 "choose another focus or dataset"
             )
-        self._open: OrderedDict[int, PlannedCase] = OrderedDict()
+        self._case = lru_cache(OPEN_CASES)(self._load)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": OrderedDict()}
+        return {name: value for name, value in self.__dict__.items() if name != "_case"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._case = lru_cache(OPEN_CASES)(self._load)
 
     @property
     def cases(self) -> tuple[tuple[str, str], ...]:
@@ -190,16 +194,9 @@ class PatchStream:
         z_mm = case.z_origin + slices * case.z_step
         return Patch(image, labels, case.contract, z_mm, case.case_id)
 
-    def _case(self, index: int) -> PlannedCase:
-        if index in self._open:
-            self._open.move_to_end(index)
-            return self._open[index]
+    def _load(self, index: int) -> PlannedCase:
         store, case_id = self._cases[index]
-        case = self.stores[store].open(case_id)
-        self._open[index] = case
-        if len(self._open) > OPEN_CASES:
-            self._open.popitem(last=False)
-        return case
+        return self.stores[store].open(case_id)
 
 
 def split_cases(hashes: Sequence[str], val_fraction: float) -> frozenset[str]:

@@ -11,6 +11,7 @@ from clnet.storage.atomic import (
     scratch_directory,
     sweep_temporaries,
 )
+from clnet.storage.location import local_path
 from clnet.storage.lock import exclusive
 from clnet.storage.zarr_store import open_zarr_store
 
@@ -20,6 +21,7 @@ __all__ = [
     "atomic_directory",
     "atomic_write",
     "exclusive",
+    "local_path",
     "open_zarr_store",
     "publish",
     "scratch_directory",

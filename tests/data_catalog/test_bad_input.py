@@ -13,8 +13,10 @@ import pytest
 import SimpleITK as sitk
 from tiny_scans import MAPPING, SHAPE, TERMS, case, lps_affine, organs, save, scan
 
+from clnet.anatomy import load_mapping
 from clnet.data_catalog import CaseSource, Catalog
 from clnet.data_catalog.hounsfield import as_hounsfield
+from clnet.data_catalog.ingest import read_case
 from clnet.errors import CaseRejected, ContractError, UnknownAnatomy
 
 Spoil = Callable[[CaseSource], None]
@@ -144,6 +146,7 @@ BAD: dict[str, tuple[Spoil, str, str]] = {
     "2 % beyond metal": (image_as(fraction_at(20000, 0.02)), "voxels", "outside"),
     "empty image": (image_as(np.full(SHAPE, -1000, np.int16)), "voxels", "empty"),
     "flat affine": (image_as(scan(0), flattened()), "affine", "not invertible"),
+    "far away": (image_as(scan(0), moved(1e9)), "affine", "kilometre"),
     "metres for mm": (
         image_as(scan(0), lps_affine((0.003, 0.002, 0.0015))),
         "affine",
@@ -225,6 +228,30 @@ def test_bad_itk_images_are_refused(
         catalog.contribute("s/d", [CaseSource("c1", path, good.labels)], MAPPING, TERMS)
     assert refusal.value.file == str(path)
     assert stored_files(catalog) == []
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha"])
+def test_damage_anywhere_is_harmless_or_refused(source: Path, suffix: str) -> None:
+    mapping = load_mapping(MAPPING)
+    good = source / f"good{suffix}"
+    sitk.WriteImage(sitk.ReadImage(str(case(source, "c1").image)), str(good))
+    labels = source / "labels" / "c1.nii.gz"
+    generator = np.random.default_rng(0)
+    refused: list[str] = []
+    for _ in range(80):
+        data = bytearray(good.read_bytes())
+        if generator.random() < 0.2:
+            data = data[: generator.integers(len(data))]
+        for _ in range(generator.integers(1, 10)):
+            data[generator.integers(min(540, len(data) - 1))] = generator.integers(256)
+        bad = source / f"bad{suffix}"
+        bad.write_bytes(data)
+        try:
+            read_case(CaseSource("c", bad, labels), mapping)
+        except CaseRejected as refusal:
+            refused.append(refusal.file)
+    assert len(refused) > 15
+    assert set(refused) <= {str(source / f"bad{suffix}"), str(labels)}
 
 
 def test_formats_that_nobody_reads_are_refused(catalog: Catalog, source: Path) -> None:

@@ -184,6 +184,12 @@ def test_contributions_at_once_become_versions_one_by_one(catalog: Catalog, sour
         dataset.verify()
 
 
+def test_a_catalog_is_a_folder_of_this_machine(tmp_path: Path) -> None:
+    assert Catalog(f"file://{tmp_path}").root == tmp_path
+    with pytest.raises(InputError, match="this machine"):
+        Catalog("s3://bucket/datasets")
+
+
 def test_a_changed_manifest_is_noticed(catalog: Catalog, source: Path) -> None:
     folder = catalog.contribute("s/d", [case(source, "c1")], MAPPING, TERMS).folder
     manifest = json.loads((folder / "manifest.json").read_text())
