@@ -39,10 +39,10 @@ def artefact_path(folder: str, ref: str, rate: float) -> Path:
     return Path(folder) / f"{ref.replace('/', '-')}-{rate:.4f}.safetensors"
 
 
-class PruningTrial(tune.Trainable):  # type: ignore[misc]
+class PruningTrial(tune.Trainable):
     """A trial; its actor is used again for the next one, with the features it has kept."""
 
-    def setup(
+    def setup(  # type: ignore[override]  # tune.with_parameters adds the others
         self,
         config: dict[str, Any],
         subjects: dict[str, Subject],

@@ -142,6 +142,7 @@ def _run(
     from clnet.tune_spaces.objective import PruningTrial
     from clnet.tune_spaces.telling import Teller
 
+    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     trainable = tune.with_parameters(
         PruningTrial,
         subjects=subjects,
@@ -151,7 +152,7 @@ def _run(
         folder=folder,
     )
     resources = {"cpu": 1.0}
-    if ray.cluster_resources().get("GPU"):
+    if cluster.get("GPU"):
         resources["gpu"] = 0.25
     # trials of one decoder follow one another, so that its features stay in the actors
     trials = [{"ref": ref, "rate": rate} for ref in subjects for rate in space.rates]
@@ -167,7 +168,7 @@ def _run(
                 reduction_factor=space.reduction_factor,
             ),
             reuse_actors=True,
-            max_concurrent_trials=max(1, math.floor(ray.cluster_resources().get("CPU", 1.0))),
+            max_concurrent_trials=max(1, math.floor(cluster.get("CPU", 1.0))),
         ),
         run_config=tune.RunConfig(
             storage_path=str(storage.resolve()),
@@ -182,7 +183,8 @@ def _run(
 def _trials(results: ResultGrid, ref: str) -> list[Trial]:
     """The trials of one decoder, by rate; those that failed are left out."""
     found = []
-    for result in results:
+    for index in range(len(results)):
+        result = results[index]
         told: dict[str, Any] = result.metrics or {}
         if told.get("ref") != ref:
             continue

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clnet.anatomy.phantom import Phantom, render
+from clnet.decoders_registry import DecoderRecord, Registry
+from clnet.model.artefact import decode_decoder
 from clnet.model.segmentation import SegmentationModel
 from clnet.phantom_cases import to_nibabel
 from clnet.platform.baseline import NaiveBayesBaseline
 from clnet.platform.evaluation import LabelMaps, Score, score
 
-__all__ = ["HeldOutScan", "baseline_scores", "held_out_scans", "scores_of"]
+__all__ = [
+    "HeldOutScan",
+    "baseline_scores",
+    "channels_of",
+    "dense_model",
+    "held_out_scans",
+    "scores_of",
+]
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,8 @@ class HeldOutScan:
         turn = nib.orientations.ornt_transform(
             nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(self.orientation)
         )
-        return image.as_reoriented(turn)
+        stored: nib.Nifti1Image = image.as_reoriented(turn)
+        return stored
 
 
 def held_out_scans(
@@ -90,6 +100,25 @@ def scores_of(
     """How well `model` finds `anatomies` in a scan."""
     found = model.segment(np.asarray(scan.image.dataobj), scan.image.affine, anatomies)
     return score(LabelMaps(found.labels, found.names), scan.truth, anatomies, scan.voxel_ml)
+
+
+def channels_of(records: Sequence[DecoderRecord]) -> list[str]:
+    """Names of everything that decoders segment."""
+    return [channel["name"] for record in records for channel in record.config["channels"]]
+
+
+def dense_model(
+    registry: Registry, model: SegmentationModel, dense: Mapping[str, DecoderRecord]
+) -> SegmentationModel:
+    """`model` with the dense versions of the groups in `dense`, by group."""
+    decoders = []
+    for decoder in model.decoders:
+        record = dense.get(decoder.ref.partition("@")[0])
+        if record is not None and decoder.served:
+            network, info = decode_decoder(registry.artefact(record.sha256))
+            decoder = replace(decoder, decoder=network, info=info)
+        decoders.append(decoder)
+    return replace(model, decoders=decoders)
 
 
 def baseline_scores(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clnet.hub import connect
 from clnet.stages import Stages
+from clnet.starter import write_figures
 from clnet.starter.make import make_starter
 from clnet.starter.recipe import load_recipe
 
@@ -24,9 +25,10 @@ def main() -> None:
     stages = Stages()
     real = arguments.real_data if arguments.real_data.is_dir() else None
     with connect(arguments.workspace) as hub:
-        release = make_starter(hub, load_recipe(arguments.recipe), stages, real)
+        release, figures = make_starter(hub, load_recipe(arguments.recipe), stages, real)
         with stages.stage("export") as stage:
             size = hub.releases.export(release.name, arguments.to)
+            write_figures(arguments.to, figures)
             stage.outcome = f"{arguments.to}, {size / 10**6:.1f} MB"
     if size > MAX_BYTES:
         raise SystemExit(f"the release has {size} bytes, more than {MAX_BYTES}")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clnet.data_catalog import Dataset
-from clnet.decoders_registry import DatasetUse, Lineage, ReleaseRecord
+from clnet.decoders_registry import DatasetUse, DecoderRecord, Lineage, ReleaseRecord
 from clnet.errors import NotFound
 from clnet.hub import Hub
+from clnet.judging import channels_of, dense_model, held_out_scans, scores_of
 from clnet.model.artefact import encode_encoder
 from clnet.model.body_part import encode_body_part_model
 from clnet.model.encoder import freeze
 from clnet.model.numerics import numerics_class
+from clnet.platform.evaluation import mean_dsc
 from clnet.platform.register import code_version
+from clnet.serve import load_release
 from clnet.stages import Stage, Stages
 from clnet.starter.body_part import make_body_part_model
 from clnet.starter.data import contribute_phantoms, contribute_real_scans, record
@@ -26,11 +29,14 @@ __all__ = ["make_starter"]
 
 def make_starter(
     hub: Hub, recipe: StarterRecipe, stages: Stages, real_data: Path | None = None
-) -> ReleaseRecord:
+) -> tuple[ReleaseRecord, dict[str, dict[str, float]]]:
     """The starter release, registered in `hub`; a second call reuses all that the first made.
 
     Args:
         real_data: folder of openly licensed scans that the encoder learns from too.
+
+    Returns:
+        The release, and per anatomy its DSC on the held-out phantoms, dense and pruned.
     """
     with stages.stage("data") as stage:
         phantoms = contribute_phantoms(hub.catalog, recipe, stage)
@@ -60,7 +66,39 @@ def make_starter(
             body_part_model=bpr,
         )
         stage.outcome = f"release {release.name}"
-    return release
+    with stages.stage("judge") as stage:
+        figures = _judge(hub, recipe, release, dense, stage)
+        before, after = (
+            sum(f[kind] for f in figures.values()) / len(figures) for kind in ("dense", "pruned")
+        )
+        stage.outcome = f"held-out phantoms: mean DSC {before:.3f} dense, {after:.3f} pruned"
+    return release, figures
+
+
+def _judge(
+    hub: Hub,
+    recipe: StarterRecipe,
+    release: ReleaseRecord,
+    dense: Mapping[str, DecoderRecord],
+    stage: Stage,
+) -> dict[str, dict[str, float]]:
+    part = recipe.held_out
+    scans = list(
+        held_out_scans(
+            part.first_seed, part.count, part.field_of_view, part.spacing, part.orientations
+        )
+    )
+    anatomies = channels_of(release.decoders)
+    pruned = load_release(hub.registry, release.name)
+    unpruned = dense_model(hub.registry, pruned, dense)
+    scores: dict[str, dict[str, float]] = {}
+    for index, (kind, model) in enumerate((("dense", unpruned), ("pruned", pruned))):
+        found = []
+        for number, scan in enumerate(scans):
+            stage((index + number / len(scans)) / 2, f"{kind} decoders on {scan.name}")
+            found.append(scores_of(model, scan, anatomies))
+        scores[kind] = mean_dsc(found)
+    return {name: {kind: scores[kind][name] for kind in scores} for name in sorted(scores["dense"])}
 
 
 def _encoder(

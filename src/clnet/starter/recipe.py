@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from clnet.anatomy.phantom import PHANTOM_ANATOMIES
 from clnet.model.encoder import EncoderConfig
 from clnet.model.plan import Plan
+from clnet.quickstart.recipe import HeldOut
 
 __all__ = ["StarterRecipe", "load_recipe"]
 
@@ -92,6 +93,7 @@ class StarterRecipe(_Part):
     pretraining: PretrainingPart
     body_part_model: BodyPartPart
     decoders: DecoderPart
+    held_out: HeldOut
 
     @field_validator("held_back")
     @classmethod
