@@ -130,7 +130,9 @@ def test_inference_sees_the_grid_and_the_values_that_training_saw(
     volume = np.random.default_rng(seed).integers(-1000, 1500, source).astype(np.int16)
     shape = plan_shape(source, spacing, target)
     assert shape == grid_shape(source, spacing, target)
-    np.testing.assert_allclose(resample(volume, shape), resample_image(volume, shape), atol=0.01, rtol=1e-5)
+    np.testing.assert_allclose(
+        resample(volume, shape), resample_image(volume, shape), atol=0.01, rtol=1e-5
+    )
 
 
 @settings(max_examples=40, deadline=None)

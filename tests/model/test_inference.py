@@ -41,9 +41,7 @@ def loaded(
         tuple(Channel(name, (name,)) for name in names),
         widths=(4, 4),
         heads=2,
-        supporters=tuple(
-            Supporter(s.sha256, len(s.info.config.channels) + 1) for s in supporters
-        ),
+        supporters=tuple(Supporter(s.sha256, len(s.info.config.channels) + 1) for s in supporters),
     )
     info = DecoderInfo(config, "0" * 64, TINY, learned=names)
     decoder = build_decoder(config, TINY, seed).eval()
@@ -148,9 +146,7 @@ def test_windows_computed_elsewhere_and_in_parallel_give_the_same_bits() -> None
     shape=st.tuples(*[st.integers(1, 14)] * 3),
     overlap=st.sampled_from([0.0, 0.25, 0.5, 0.75]),
 )
-def test_every_voxel_is_an_average_of_windows(
-    shape: tuple[int, int, int], overlap: float
-) -> None:
+def test_every_voxel_is_an_average_of_windows(shape: tuple[int, int, int], overlap: float) -> None:
     def constant(
         decoder: LoadedDecoder,
         features: Sequence[torch.Tensor],

@@ -1,0 +1,304 @@
+"""A whole CT through encoder, decoders, body parts and merge, back onto its own grid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from tiny_networks import TINY, make_encoder
+
+from clnet.errors import Incompatible, InputError, NotFound, UnknownAnatomy
+from clnet.model.artefact import DecoderInfo, encode_decoder
+from clnet.model.body_part import BodyPartConfig, BodyPartModel, BodyPartNetwork
+from clnet.model.body_part_curve import BodyPartCurve, Range
+from clnet.model.decoder import Channel, DecoderConfig, Supporter, build_decoder
+from clnet.model.inference import LoadedDecoder, SlidingWindow
+from clnet.model.merge import MergePolicy
+from clnet.model.plan import Plan
+from clnet.model.segmentation import SegmentationModel, decoder_logits, logits_sha256
+from clnet.model.statistics import State
+
+PLAN = Plan(spacing=(6.0, 6.0, 6.0), patch_size=(8, 8, 8))
+AFFINE = np.diag([-3.0, -3.0, 4.0, 1.0])  # LPS
+FULL = Range(0.1, 0.9, 0.0, 1.0)
+
+
+def loaded(
+    ref: str,
+    names: Sequence[str],
+    *,
+    seed: int = 0,
+    tier: int = 0,
+    learned: Sequence[str] | None = None,
+    unions: tuple[tuple[str, ...], ...] = (),
+    ranges: dict[str, Range] | None = None,
+    supporters: Sequence[LoadedDecoder] = (),
+    favour: int | None = None,
+) -> LoadedDecoder:
+    """A tiny decoder; with `favour` one channel wins everywhere."""
+    config = DecoderConfig(
+        ref.split("@")[0],
+        "organ",
+        tuple(Channel(name, (name,)) for name in names),
+        widths=(4, 4),
+        heads=2,
+        supporters=tuple(Supporter(s.sha256, len(s.info.config.channels) + 1) for s in supporters),
+    )
+    decoder = build_decoder(config, TINY, seed).eval()
+    if favour is not None:
+        with torch.no_grad():
+            head = decoder.heads[0]
+            assert isinstance(head, torch.nn.Conv3d)
+            assert head.bias is not None
+            head.bias[favour] = 50.0
+    info = DecoderInfo(
+        config,
+        "0" * 64,
+        TINY,
+        None,
+        tuple(names if learned is None else learned),
+        unions,
+        ranges or {},
+    )
+    return LoadedDecoder(
+        ref, decoder, info, tier, sha256(encode_decoder(decoder, info)).hexdigest()
+    )
+
+
+def model(
+    *decoders: LoadedDecoder, bpr: BodyPartModel | None = None, **policy: object
+) -> SegmentationModel:
+    return SegmentationModel(
+        make_encoder(),
+        PLAN,
+        bpr,
+        decoders,
+        MergePolicy(**policy),  # type: ignore[arg-type]
+        SlidingWindow(overlap=0.25, precision="float32"),
+    )
+
+
+class KnownHeights(BodyPartModel):
+    """A body-part model that reads the height from the scan: 1 HU is a thousandth."""
+
+    def curve(self, volume: np.ndarray, spacing: tuple[float, float, float]) -> BodyPartCurve:
+        hu = volume * self.config.std + self.config.mean
+        scores = hu.reshape(len(hu), -1).mean(axis=1).astype(np.float64) / 1000
+        return BodyPartCurve(scores, spacing[0], np.ones(len(hu), bool), 1.0, False)
+
+
+BPR = KnownHeights(BodyPartNetwork(BodyPartConfig()), (0.0, 1.0), (0.0, 1.0), 1 / 900)
+
+
+def ramp(low: float, high: float, shape: tuple[int, int, int] = (16, 14, 20)) -> np.ndarray:
+    """A CT (x, y, z) whose HU are a thousand times the body height of its slices."""
+    heights = np.linspace(low, high, shape[2]) * 1000
+    return np.broadcast_to(heights, shape).round().astype(np.int16)
+
+
+def noise(shape: tuple[int, int, int] = (16, 14, 20), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-900, 900, shape).astype(np.int16)
+
+
+LIVER = loaded("abdomen/liver@1", ["liver"], seed=1)
+SPLEEN = loaded("abdomen/spleen@1", ["spleen", "stomach"], seed=2)
+PANCREAS = loaded("abdomen/pancreas@1", ["pancreas"], seed=3, supporters=[LIVER], tier=1)
+
+
+def test_masks_come_back_on_the_scans_own_grid() -> None:
+    ct = noise()
+    expected = model(LIVER, SPLEEN).segment(ct, AFFINE)
+    assert expected.labels["organ"].shape == ct.shape
+    assert expected.labels["organ"].any()
+    lps = nib.Nifti1Image(ct, AFFINE)
+    for axcodes in ("RAS", "PIR", "SAL", "LAS"):
+        transform = nib.orientations.ornt_transform(
+            nib.io_orientation(AFFINE), nib.orientations.axcodes2ornt(axcodes)
+        )
+        turned = lps.as_reoriented(transform)
+        found = model(LIVER, SPLEEN).segment(np.asarray(turned.dataobj), turned.affine)
+        np.testing.assert_array_equal(found.affine, turned.affine)
+        back = nib.orientations.apply_orientation(
+            found.labels["organ"],
+            nib.orientations.ornt_transform(
+                nib.io_orientation(turned.affine), nib.io_orientation(AFFINE)
+            ),
+        )
+        np.testing.assert_array_equal(back, expected.labels["organ"])
+
+
+def test_a_release_that_adds_decoders_changes_no_old_logit_and_no_old_voxel() -> None:
+    ct = noise(seed=3)
+    before, after = model(LIVER, SPLEEN), model(PANCREAS, SPLEEN, LIVER)
+    every = after.logits(ct, AFFINE)
+    for ref in (LIVER.ref, SPLEEN.ref):
+        old = decoder_logits(before, ct, AFFINE, ref)
+        assert logits_sha256(old) == logits_sha256(decoder_logits(after, ct, AFFINE, ref))
+        assert torch.equal(old, every[ref])
+    old_map, new_map = before.segment(ct, AFFINE), after.segment(ct, AFFINE)
+    for anatomy in ("liver", "spleen", "stomach"):
+        np.testing.assert_array_equal(old_map.mask(anatomy), new_map.mask(anatomy))
+    assert new_map.mask("pancreas").any()
+
+
+def test_different_logits_have_different_hashes() -> None:
+    logits = torch.zeros(2, 3, 4, 5)
+    assert logits_sha256(logits) != logits_sha256(logits.view(2, 4, 3, 5))
+    assert logits_sha256(logits) != logits_sha256(logits + 1e-7)
+
+
+def test_only_the_decoders_that_a_request_needs_run() -> None:
+    ran: list[float] = []
+    texts: list[str] = []
+    result = model(LIVER, SPLEEN, PANCREAS).segment(
+        noise(), AFFINE, ["Spleen"], lambda done, text: (ran.append(done), texts.append(text))
+    )
+    assert "running 1 of 1 decoders" in texts
+    assert ran == sorted(ran)
+    assert ran[-1] == 1.0
+    assert set(result.states) == {"spleen"}
+    assert result.names == {"organ": {1: "spleen"}}
+    assert set(np.unique(result.labels["organ"])) <= {0, 1}
+
+
+def test_a_composite_is_asked_for_by_its_parts_and_derived_from_them() -> None:
+    kidneys = loaded("abdomen/kidneys@1", ["kidney_left", "kidney_right"], favour=1)
+    result = model(kidneys, LIVER).segment(noise(), AFFINE, ["kidney"])
+    assert result.states == {"kidney_left": State.PRESENT, "kidney_right": State.PARTLY_IN_VIEW}
+    derived = result.statistics()["derived"]["kidney"]
+    assert derived["state"] == "present"
+    assert derived["voxels"] == int(result.mask("kidney").sum()) == noise().size
+
+
+def test_a_union_is_reported_as_its_composite_and_its_parts_as_not_looked_for() -> None:
+    sides = ("kidney_left", "kidney_right")
+    kidneys = loaded("abdomen/kidneys@1", sides, learned=(), unions=(sides,), favour=2)
+    states = model(kidneys).segment(noise(), AFFINE).states
+    assert states["kidney"] is State.PRESENT
+    assert states["kidney_left"] is State.NOT_LOOKED_FOR
+
+
+def test_what_no_decoder_has_learned_is_not_looked_for() -> None:
+    half = loaded("abdomen/x@1", ["liver", "spleen"], learned=["liver"])
+    assert model(half).segment(noise(), AFFINE).states["spleen"] is State.NOT_LOOKED_FOR
+    asked = model(half).segment(noise(), AFFINE, ["pancreas"])
+    assert asked.states == {"pancreas": State.NOT_LOOKED_FOR}
+    assert asked.labels == {}
+    with pytest.raises(NotFound, match="pancreas"):
+        asked.mask("pancreas")
+
+
+@pytest.mark.parametrize(
+    ("scan", "state"),
+    [
+        ((0.0, 1.0), State.ABSENT),
+        ((0.4, 0.6), State.PARTLY_IN_VIEW),
+        ((1.1, 1.3), State.OUT_OF_FIELD),
+    ],
+)
+def test_states_by_what_the_scan_shows(scan: tuple[float, float], state: State) -> None:
+    where = {"liver": Range(0.3, 0.9, 0.2, 1.0)}
+    never = loaded("abdomen/liver@1", ["liver"], ranges=where, favour=0)
+    assert model(never, bpr=BPR).segment(ramp(*scan), AFFINE).states == {"liver": state}
+
+
+def test_slices_outside_the_widened_range_are_suppressed_and_counted() -> None:
+    where = {"liver": Range(0.4, 0.6, 0.3, 0.7), "spleen": FULL}
+    always = loaded("abdomen/liver@1", ["liver", "spleen"], ranges=where, favour=1)
+    ct = ramp(0.0, 1.0)
+    gated = model(always, bpr=BPR).segment(ct, AFFINE)
+    heights = np.linspace(0, 1, ct.shape[2])
+    found = gated.mask("liver").any(axis=(0, 1))
+    assert found[(heights > 0.33) & (heights < 0.67)].all()
+    assert not found[(heights < 0.27) | (heights > 0.73)].any()
+    assert gated.suppressed["liver"] + gated.mask("liver").sum() == ct.size
+    free = model(always, bpr=BPR, gating=False).segment(ct, AFFINE)
+    assert free.mask("liver").all()
+    assert not free.suppressed
+
+
+def test_a_decoder_whose_range_misses_the_scan_does_not_run() -> None:
+    where = {"liver": Range(0.4, 0.6, 0.3, 0.7)}
+    texts: list[str] = []
+    result = model(loaded("abdomen/liver@1", ["liver"], ranges=where), bpr=BPR).segment(
+        ramp(0.8, 1.0), AFFINE, progress=lambda done, text: texts.append(text)
+    )
+    assert "running 0 of 1 decoders" in texts
+    assert result.states == {"liver": State.OUT_OF_FIELD}
+    assert not result.labels["organ"].any()
+
+
+def test_gated_masks_are_the_ungated_ones_where_slices_are_admitted() -> None:
+    where = {"liver": Range(0.4, 0.6, 0.3, 0.7)}
+    liver = replace(LIVER, info=replace(LIVER.info, ranges=where))
+    leaning = loaded("abdomen/pancreas@1", ["pancreas"], seed=3, supporters=[liver])
+    ct = (ramp(0.0, 1.0, (16, 14, 40)) + noise((16, 14, 40)) // 10).astype(np.int16)
+    heights = np.linspace(0, 1, 40)
+    free = model(liver, leaning, bpr=BPR, gating=False).segment(ct, AFFINE)
+    gated = model(liver, leaning, bpr=BPR).segment(ct, AFFINE)
+    inside = (heights > 0.4) & (heights < 0.6)
+    for anatomy in ("liver", "pancreas"):
+        np.testing.assert_array_equal(
+            gated.mask(anatomy)[..., inside], free.mask(anatomy)[..., inside]
+        )
+
+
+def test_statistics_are_json_and_name_decoder_group_and_density() -> None:
+    ct = noise()
+    result = model(LIVER, bpr=BPR).segment(ct, AFFINE)
+    facts = json.loads(json.dumps(result.statistics(), allow_nan=False))
+    liver = facts["anatomies"]["liver"]
+    mask = result.mask("liver")
+    assert liver["voxels"] == mask.sum()
+    assert liver["volume_ml"] == pytest.approx(mask.sum() * 3 * 3 * 4 / 1000, abs=1e-3)
+    assert liver["mean_hu"] == pytest.approx(ct[mask].mean(), abs=0.1)
+    assert (liver["decoder"], liver["group"]) == ("abdomen/liver@1", "abdomen/liver")
+    assert facts["scan"]["spacing_zyx_mm"] == [4.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 40, 2), (5, 4, 60)])
+def test_scans_smaller_than_a_window_are_segmented(shape: tuple[int, int, int]) -> None:
+    result = model(LIVER).segment(noise(shape), AFFINE)
+    assert result.labels["organ"].shape == shape
+
+
+def test_what_cannot_be_segmented_is_refused() -> None:
+    ready = model(LIVER)
+    holed = noise().astype(np.float32)
+    holed[3, 3, 3] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        ready.segment(holed, AFFINE)
+    with pytest.raises(InputError, match="three axes"):
+        ready.segment(noise()[0], AFFINE)
+    with pytest.raises(UnknownAnatomy, match="liver"):
+        ready.segment(noise(), AFFINE, ["livver"])
+    with pytest.raises(NotFound, match="chest/heart@1"):
+        decoder_logits(ready, noise(), AFFINE, "chest/heart@1")
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(Incompatible, match="leans on"):
+        model(PANCREAS)
+    with pytest.raises(Incompatible, match="twice"):
+        model(LIVER, LIVER)
+
+
+def test_an_untrusted_curve_does_not_gate_and_says_so() -> None:
+    class Lost(KnownHeights):
+        def curve(self, volume: np.ndarray, spacing: tuple[float, float, float]) -> BodyPartCurve:
+            known = super().curve(volume, spacing)
+            return replace(known, quality=0.0, upside_down=True)
+
+    where = {"liver": Range(0.4, 0.6, 0.3, 0.7)}
+    always = loaded("abdomen/liver@1", ["liver"], ranges=where, favour=1)
+    lost = Lost(BPR.network, BPR.raw, BPR.heights, BPR.per_mm)
+    result = model(always, bpr=lost).segment(ramp(0.0, 1.0), AFFINE)
+    assert result.mask("liver").all()
+    assert not result.gated
+    assert "upside down" in result.warnings[0]

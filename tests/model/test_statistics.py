@@ -1,0 +1,82 @@
+"""States and sizes of anatomies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clnet.model.body_part_curve import BodyPartCurve, Range
+from clnet.model.components import keep_largest
+from clnet.model.statistics import Measure, State, combined_state, measure, state_of
+
+
+def curve(low: float, high: float, quality: float = 1.0, air: int = 0) -> BodyPartCurve:
+    """A scan from score `low` to `high`, with `air` slices past its upper end."""
+    patient = np.ones(21 + air, bool)
+    patient[21:] = False
+    step = (high - low) / 20
+    return BodyPartCurve(low + step * np.arange(21 + air), 6.0, patient, quality, False)
+
+
+LIVER = Range(0.3, 0.45, 0.26, 0.49)
+
+
+@pytest.mark.parametrize(
+    ("voxels", "scan", "state"),
+    [
+        (7, curve(0.0, 1.0), State.PRESENT),
+        (7, curve(0.6, 0.9), State.PRESENT),
+        (0, curve(0.0, 1.0), State.ABSENT),
+        (0, curve(0.3, 0.45), State.ABSENT),
+        (0, curve(0.4, 0.9), State.PARTLY_IN_VIEW),
+        (0, curve(0.0, 0.35), State.PARTLY_IN_VIEW),
+        (0, curve(0.35, 0.4), State.PARTLY_IN_VIEW),
+        (0, curve(0.47, 0.9), State.OUT_OF_FIELD),  # within the widened range, but out of view
+        (0, curve(0.0, 0.2), State.OUT_OF_FIELD),
+        (0, curve(0.0, 1.0, quality=0.1), State.PARTLY_IN_VIEW),
+        (0, None, State.PARTLY_IN_VIEW),
+    ],
+)
+def test_the_state_says_what_is_known(
+    voxels: int, scan: BodyPartCurve | None, state: State
+) -> None:
+    assert state_of(voxels, LIVER, scan) is state
+
+
+def test_without_a_range_nothing_can_be_called_absent() -> None:
+    assert state_of(0, None, curve(0.0, 1.0)) is State.PARTLY_IN_VIEW
+
+
+def test_beyond_the_last_slice_with_a_patient_nothing_is_cut_off() -> None:
+    brain = Range(0.88, 1.0, 0.85, 1.03)
+    assert state_of(0, brain, curve(0.5, 0.97)) is State.PARTLY_IN_VIEW
+    assert state_of(0, brain, curve(0.5, 0.97, air=3)) is State.ABSENT
+
+
+def test_a_composite_is_absent_only_if_every_part_is() -> None:
+    present, absent = State.PRESENT, State.ABSENT
+    assert combined_state({"a": present, "b": absent}) is present
+    assert combined_state({"a": absent, "b": absent}) is absent
+    assert combined_state({"a": absent, "b": State.NOT_LOOKED_FOR}) is State.PARTLY_IN_VIEW
+    assert combined_state({"a": State.OUT_OF_FIELD}) is State.OUT_OF_FIELD
+
+
+def test_voxels_and_hu_are_summed_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clnet.model.statistics.BLOCK_VOXELS", 1)
+    rng = np.random.default_rng(0)
+    ct = rng.integers(-1000, 1000, (5, 4, 3)).astype(np.int16)
+    labels = rng.integers(0, 3, ct.shape).astype(np.uint8)
+    sizes = measure({"organ": labels}, {"organ": {1: "liver", 2: "spleen"}}, ct)
+    for value, name in ((1, "liver"), (2, "spleen")):
+        where = labels == value
+        assert sizes[name] == Measure(int(where.sum()), float(ct[where].sum()))
+
+
+def test_clean_up_keeps_the_largest_part_of_the_anatomies_it_names() -> None:
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[0, 0, :3] = 1
+    labels[4, 4, 4] = 1
+    labels[1, 5, 0], labels[5, 0, 5] = 2, 2
+    keep_largest({"organ": labels}, {"organ": {1: "liver", 2: "spleen"}}, ("liver",))
+    assert (labels == 1).sum() == 3
+    assert (labels == 2).sum() == 2
