@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-import torch
 
 from clnet.model.artefact import decode_decoder, encode_decoder
 from clnet.model.body_part import decode_body_part_model
 from clnet.model.body_part_curve import Range
 from clnet.model.decoder import Decoder
 from clnet.model.numerics import numerics_class
-from clnet.model.ticket import Ticket
 from clnet.model.validation import Judged, mean_score
 from clnet.platform.channels import split_of
 from clnet.platform.pack_run import Member, PackRun
 from clnet.platform.ranges import body_part_curves, joined, measure_ranges
 from clnet.platform.updates import Verdict, judge_update
 
-__all__ = ["Delivery", "deliver", "ticket_facts"]
+__all__ = ["Delivery", "deliver"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +99,9 @@ def _deliver(
         metrics=metrics,
         ranges={name: found.to_dict() for name, found in ranges.items()},
         numerics=numerics_class(run.encoder.device, assignment.job.precision),
-        ticket=ticket_facts(ticket) if ticket is not None else None,
+        ticket=None
+        if ticket is None
+        else {"rate": ticket.rate, "sparsity": ticket.sparsity, "mask_sha256": ticket.sha256},
         reason=reason,
     )
 
@@ -121,16 +119,3 @@ def _judge(run: PackRun, member: Member, base: Decoder, updated: Decoder) -> Ver
         tolerance=assignment.job.tolerance,
         precision=assignment.job.precision,
     )
-
-
-def ticket_facts(ticket: Ticket) -> dict[str, Any]:
-    """Rate, sparsity and the hash of which weights survive."""
-    digest = hashlib.sha256()
-    for name, mask in sorted(ticket.mask.items()):
-        digest.update(name.encode())
-        digest.update(mask.to(torch.uint8).cpu().numpy().tobytes())
-    return {
-        "rate": ticket.rate,
-        "sparsity": ticket.sparsity,
-        "mask_sha256": digest.hexdigest(),
-    }

@@ -137,8 +137,8 @@ def _run(
 ) -> ResultGrid:
     import ray
     from ray import tune
-    from ray.tune.schedulers import ASHAScheduler
 
+    from clnet.tune_spaces.halving import HalvingPerDecoder
     from clnet.tune_spaces.objective import PruningTrial
     from clnet.tune_spaces.telling import Teller
 
@@ -154,18 +154,18 @@ def _run(
     resources = {"cpu": 1.0}
     if cluster.get("GPU"):
         resources["gpu"] = 0.25
-    # trials of one decoder follow one another, so that its features stay in the actors
-    trials = [{"ref": ref, "rate": rate} for ref in subjects for rate in space.rates]
+    # trials of one decoder follow one another, so that its features stay in the actors; the
+    # highest rate comes first, as one that holds makes the lower ones pointless
+    rates = sorted(space.rates, reverse=True)
+    trials = [{"ref": ref, "rate": rate} for ref in subjects for rate in rates]
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
         param_space={"trial": tune.grid_search(trials)},
         tune_config=tune.TuneConfig(
             metric="merit",
             mode="max",
-            scheduler=ASHAScheduler(
-                max_t=space.reports,
-                grace_period=min(space.grace, space.reports),
-                reduction_factor=space.reduction_factor,
+            scheduler=HalvingPerDecoder(
+                space.reports, min(space.grace, space.reports), space.reduction_factor
             ),
             reuse_actors=True,
             max_concurrent_trials=max(1, math.floor(cluster.get("CPU", 1.0))),
