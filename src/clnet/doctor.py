@@ -79,8 +79,11 @@ def _guarded(check: Callable[[], Finding], name: str = "") -> Finding:
     except Exception as error:  # noqa: BLE001 - a broken library can raise anything
         title = name or check.__name__.strip("_").replace("_", " ")
         advice = "" if isinstance(error, ClnetError) else "install again: make clean setup"
-        reason = str(error).strip().splitlines()
-        return Finding(title, "fail", f"{type(error).__name__}: {' '.join(reason)[:400]}", advice)
+        return Finding(title, "fail", f"{type(error).__name__}: {_first_line(error)}", advice)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "no message")
 
 
 def _package(name: str) -> Finding:
@@ -177,10 +180,9 @@ def _database(url: str) -> Finding:
         return Finding("database", "ok", f"a new SQLite file opens; {shown} is not there yet")
     try:
         Database(url).close()
-    except sa.exc.SQLAlchemyError as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        advice = "check CLNET_DATABASE, and that the server runs and lets you in"
-        return Finding("database", "fail", f"{shown}: {reason}", advice)
+    except ClnetError as error:
+        advice = "set CLNET_DATABASE to a database that this machine reaches"
+        return Finding("database", "fail", _first_line(error), advice)
     return Finding("database", "ok", f"{shown} opens, schema up to date")
 
 
@@ -190,9 +192,13 @@ def _ray() -> Finding:
     with ray_runtime() as runtime:
         import ray
 
-        answer = ray.get(ray.remote(num_cpus=1)(os.getpid).remote(), timeout=120)
-        seen = f"started, {runtime.cpus:g} CPUs, {runtime.gpus:g} GPUs, worker {answer} answered"
+        worker = ray.get(ray.remote(num_cpus=1)(_interpreter).remote(), timeout=120)
+        seen = f"starts: {runtime.cpus:g} CPUs, {runtime.gpus:g} GPUs, workers run {worker}"
     return Finding("ray runtime", "ok", seen)
+
+
+def _interpreter() -> str:
+    return f"Python {platform.python_version()}"
 
 
 def _storage(url: str) -> Finding:

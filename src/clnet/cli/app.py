@@ -10,6 +10,10 @@ import typer
 from clnet import __version__
 from clnet.cli import anatomies, datasets, decoders, encoders, jobs, releases
 from clnet.cli.doctor import doctor
+from clnet.cli.quickstart import quickstart
+from clnet.cli.segment import segment
+from clnet.cli.serve import serve
+from clnet.cli.tune import tune
 from clnet.errors import ClnetError, InputError
 
 __all__ = ["app", "main"]
@@ -28,7 +32,11 @@ app.add_typer(encoders.app, name="encoders")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(decoders.app, name="decoders")
 app.add_typer(releases.app, name="releases")
-app.command()(doctor)
+app.command(epilog="Example: clnet quickstart --ct my-ct.nii.gz")(quickstart)
+app.command(epilog="Example: clnet tune abdomen/liver --tolerance 0.01")(tune)
+app.command(epilog="Example: clnet segment ct.nii.gz --output out --anatomy liver")(segment)
+app.command(epilog="Example: clnet serve --release 2026.11 --place abdomen/liver=own:2")(serve)
+app.command(epilog="Example: clnet doctor --ray")(doctor)
 
 
 def _version(wanted: bool) -> None:

@@ -29,10 +29,7 @@ def doctor(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is installed, what this machine has, and what it lacks. Exit code 1: not fit.
-
-    Example: clnet doctor --ray
-    """
+    """Say what is installed, what this machine has, and what it lacks. Exit code 1: not fit."""
     from clnet.doctor import diagnose, healthy
 
     kept = open_hub(workspace).workspace

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from clnet.errors import InputError
+from clnet.errors import InputError, NotFound
 from clnet.platform.workspace import Workspace
 
 if TYPE_CHECKING:
     from clnet.data_catalog import Catalog
-    from clnet.decoders_registry import Registry
+    from clnet.decoders_registry import Registry, ReleaseRecord
     from clnet.hub.datasets import Datasets
     from clnet.hub.decoders import Decoders
     from clnet.hub.encoders import Encoders
     from clnet.hub.jobs import Jobs
     from clnet.hub.releases import Releases
+    from clnet.hub.segmented import SegmentedScan
+    from clnet.model.segmentation import SegmentationModel
+    from clnet.serve import Placement, ServiceHandle
+    from clnet.serve.outcome import ReleaseCard
+    from clnet.tune_spaces.search import Found
 
 __all__ = ["Hub", "connect"]
 
@@ -33,6 +40,8 @@ class Hub:
     def __init__(self, workspace: Workspace, *, ray: str | None = None) -> None:
         self.workspace = workspace
         self.ray = ray
+        self._loaded: tuple[SegmentationModel, ReleaseCard] | None = None
+        self._open = ExitStack()
 
     def __repr__(self) -> str:
         return f"Hub({str(self.workspace.root)!r})"
@@ -49,7 +58,8 @@ class Hub:
         self.close()
 
     def close(self) -> None:
-        """Give database connections back. The hub may be used again."""
+        """Give connections back, to the database and to Ray. The hub may be used again."""
+        self._open.close()
         registry = self.__dict__.pop("registry", None)
         if registry is not None:
             for noun in ("datasets", "encoders", "decoders", "jobs", "releases"):
@@ -100,6 +110,128 @@ class Hub:
         from clnet.hub.releases import Releases
 
         return Releases(self.registry)
+
+    def tune(
+        self,
+        decoders: str | Sequence[str],
+        space: str | Path = "default",
+        tolerance: float = 0.01,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> list[Found]:
+        """Search on Ray Tune how much of dense decoders can be cut, and register the result.
+
+        Args:
+            decoders: anatomy groups, whose newest dense version is taken, or versions.
+            space: name of a search space, or a YAML file with one.
+            tolerance: how much lower the mean validation DSC may be than the dense version's.
+            progress: told the fraction done and the trial that reports.
+
+        Returns:
+            Per decoder the pruned version and the trials. A version that lost more than the
+            tolerance is a candidate only.
+
+        Raises:
+            NotFound: no such decoder or space.
+            Incompatible: a version that is pruned already, or without a training to recover by.
+            JobFailed: a decoder of which no trial ended well.
+        """
+        from clnet.hub.tuning import tune
+
+        names = [decoders] if isinstance(decoders, str) else decoders
+        return tune(self, names, space, tolerance, progress)
+
+    def segment(
+        self,
+        image: str | Path,
+        release: ReleaseRecord | str | None = None,
+        anatomies: Sequence[str] | None = None,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> SegmentedScan:
+        """Segment one CT in this process. The networks stay loaded for the next scan.
+
+        Args:
+            image: NIfTI, NRRD or MHA file.
+            release: a release or its name; the newest by default.
+            anatomies: names of what to look for; everything by default.
+            progress: told the fraction done and what happens now.
+
+        Raises:
+            NotFound: no such release, or there is none yet.
+            CaseRejected: the file cannot be read, or is not a CT in Hounsfield units.
+            UnknownAnatomy: a name that the vocabulary does not know.
+        """
+        from clnet.hub.segmented import segment_file
+
+        model, card = self._networks(self._release(release))
+        return segment_file(model, card, Path(image), anatomies, progress)
+
+    def serve(
+        self,
+        release: ReleaseRecord | str | None = None,
+        placement: Placement | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        token: str | None = None,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> ServiceHandle:
+        """Serve a release on HTTP, up to ``shutdown()`` of what is returned.
+
+        Args:
+            release: a release or its name; the newest by default.
+            placement: decoders with deployments of their own; the others run beside the
+                encoder.
+            host: address to listen on; this machine alone by default.
+            port: 0 for any free one.
+            token: what clients must send; a random one by default.
+            progress: told what happens.
+
+        Raises:
+            NotFound: no such release, or there is none yet.
+            InputError: a placement or token that cannot be used.
+            ServiceError: the port is taken, or a replica cannot start.
+        """
+        from clnet.serve import deploy
+
+        name = self._release(release).name
+        if self.ray is not None:
+            from clnet.platform.ray_runtime import ray_runtime
+
+            self._open.enter_context(ray_runtime(self.ray))
+        return deploy(
+            self.workspace,
+            name,
+            placement,
+            host=host,
+            port=port,
+            token=token,
+            progress=progress,
+        )
+
+    def _release(self, release: ReleaseRecord | str | None) -> ReleaseRecord:
+        if isinstance(release, str):
+            return self.releases.get(release)
+        if release is not None:
+            return release
+        known = self.releases.list()
+        if not known:
+            raise NotFound(
+                f"{self.workspace.root}: holds no release yet; create one, or import one"
+            )
+        return known[-1]
+
+    def _networks(self, release: ReleaseRecord) -> tuple[SegmentationModel, ReleaseCard]:
+        import torch
+
+        from clnet.serve.placement import Placement
+        from clnet.serve.release import load_release, release_card
+
+        if self._loaded is None or self._loaded[1].sha256 != release.sha256:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            model = load_release(self.registry, release.name, device=device)
+            card = release_card(self.registry, release.name, model, Placement().of)
+            self._loaded = (model, card)
+        return self._loaded
 
 
 def connect(target: str | Path | None = None, *, ray: str | None = None) -> Hub:

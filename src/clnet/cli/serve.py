@@ -1,0 +1,69 @@
+"""``clnet serve``."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clnet.cli.options import DEFAULT_WORKSPACE, RayOption, WorkspaceOption, open_hub
+from clnet.cli.show import progress
+from clnet.errors import InputError
+
+__all__ = ["serve"]
+
+
+def serve(
+    release: Annotated[str | None, typer.Option(help="Release to serve; the newest.")] = None,
+    place: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GROUP=PLACE",
+            help="local (beside the encoder) or own:REPLICAS; may be repeated.",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address; this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any free one.")] = 8000,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the clients' token; a random one is shown.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    ray: RayOption = None,
+) -> None:
+    """Serve a release on HTTP until Ctrl-C."""
+    from clnet.serve import Placement
+
+    token = None if token_file is None else _read(token_file)
+    with open_hub(workspace, ray) as hub:
+        with progress("starting") as tell:
+            service = hub.serve(
+                release,
+                Placement.parse(place or []),
+                host=host,
+                port=port,
+                token=token,
+                progress=tell,
+            )
+        with service:
+            typer.echo(f"serving release {service.release} at {service.url}")
+            if token is None:
+                typer.echo(f"clients send: Authorization: Bearer {service.token}")
+            typer.echo(f"requests are described in {service.url}/openapi.json; Ctrl-C stops it")
+            _wait_for_signal()
+
+
+def _wait_for_signal() -> None:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--token-file {file}: {error}") from None

@@ -1,0 +1,136 @@
+"""A scan segmented in this process, with the same files that the service gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clnet.errors import InputError
+from clnet.storage import atomic_write
+
+if TYPE_CHECKING:
+    from clnet.model.result import Segmentation
+    from clnet.model.segmentation import Progress, SegmentationModel
+    from clnet.serve.outcome import Outcome, ReleaseCard
+
+__all__ = ["SegmentedScan", "segment_file"]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentedScan:
+    """What a release found in one scan.
+
+    Attributes:
+        result: label maps, states and sizes.
+        release: what is known of the release.
+    """
+
+    result: Segmentation
+    release: ReleaseCard
+    _hu: NDArray[np.int16] = field(repr=False)
+    _header: bytes = field(repr=False)
+
+    @property
+    def labels(self) -> dict[str, NDArray[Any]]:
+        """Layer to label map, on the scan's own grid and in its own axis order."""
+        return self.result.labels
+
+    @property
+    def names(self) -> dict[str, dict[int, str]]:
+        """Layer to label value to canonical id."""
+        return self.result.names
+
+    def mask(self, anatomy: str) -> NDArray[np.bool_]:
+        """Voxels of one anatomy, by any name that the vocabulary knows.
+
+        Raises:
+            UnknownAnatomy: the vocabulary does not know the name.
+            NotFound: it was not looked for.
+        """
+        return self.result.mask(anatomy)
+
+    def statistics(self) -> dict[str, Any]:
+        """Per anatomy its state, volume and density, and what made it; JSON-able."""
+        from clnet.serve.results import statistics_of
+
+        return statistics_of(self._outcome(), self.release)
+
+    def save(self, folder: str | Path, formats: Sequence[str] = ("nifti", "png")) -> list[Path]:
+        """Write the result; returns the files.
+
+        Args:
+            formats: ``nifti`` gives ``masks/<layer>.nii.gz`` on the scan's own grid and
+                ``labels.json`` with what their values mean; ``png`` gives ``preview.png``.
+                ``statistics.json`` is always written.
+
+        Raises:
+            InputError: another format.
+        """
+        from clnet.serve import results
+
+        kinds = {"nifti": ("masks/", results.LABELS), "png": (results.PICTURE,)}
+        for name in formats:
+            if name not in kinds:
+                raise InputError(f"format {name!r}: not one of {', '.join(kinds)}")
+        chosen = (results.STATISTICS, *(start for name in formats for start in kinds[name]))
+        files = results.result_files(
+            self._hu,
+            self.result.affine,
+            self._header,
+            self.labels,
+            self._outcome(),
+            self.release,
+        )
+        written = []
+        for name, data in files.items():
+            if name.startswith(chosen):
+                atomic_write(Path(folder) / name, data)
+                written.append(Path(folder) / name)
+        return written
+
+    def _outcome(self) -> Outcome:
+        from clnet.serve.outcome import Outcome
+
+        return Outcome({}, self.names, self.result.statistics(), {})
+
+
+def segment_file(
+    model: SegmentationModel,
+    release: ReleaseCard,
+    file: Path,
+    anatomies: Sequence[str] | None,
+    progress: Progress | None,
+) -> SegmentedScan:
+    """Segment an image file.
+
+    Raises:
+        CaseRejected: the file cannot be read, or is not a CT in HU.
+        UnknownAnatomy: a name that the vocabulary does not know.
+    """
+    from clnet.data_catalog.hounsfield import as_hounsfield
+    from clnet.data_catalog.volume import read_volume
+
+    volume = read_volume(file)
+    hu = as_hounsfield(volume.voxels, volume.file)
+    result = model.segment(hu, volume.affine, anatomies, progress)
+    return SegmentedScan(result, release, hu, _header_of(file, volume.affine))
+
+
+def _header_of(file: Path, affine: NDArray[np.float64]) -> bytes:
+    """The NIfTI header that masks inherit: the scan's own, or one with its grid."""
+    import nibabel as nib
+
+    from clnet.data_catalog.volume import NIFTI
+
+    header: Any
+    if file.name.endswith(NIFTI):
+        header = nib.load(file).header
+    else:
+        header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine).header
+        header.set_xyzt_units("mm")
+    return bytes(header.binaryblock)

@@ -1,0 +1,180 @@
+"""The command line mirrors the Python face."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import clnet
+from clnet.cli import app, main
+
+COMMANDS = sorted(
+    {
+        (group.name, command.name or command.callback.__name__)
+        for group in app.registered_groups
+        for command in group.typer_instance.registered_commands
+    }
+    | {(command.name or command.callback.__name__,) for command in app.registered_commands}
+)
+
+
+def run(workspace: Path, *arguments: str | Path) -> str:
+    """Standard output of a command that must succeed."""
+    told = CliRunner().invoke(
+        app,
+        [str(a) for a in arguments],
+        env={"CLNET_WORKSPACE": str(workspace)},
+        catch_exceptions=False,
+    )
+    assert told.exit_code == 0, told.output
+    return told.stdout
+
+
+def records(workspace: Path, *arguments: str | Path) -> Any:
+    return json.loads(run(workspace, *arguments, "--json"))
+
+
+def test_the_installed_command_runs() -> None:
+    command = Path(sys.executable).with_name("clnet")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"clnet {clnet.__version__}\n"
+
+
+@pytest.fixture
+def workspace(furnished: clnet.Hub) -> Path:
+    return furnished.workspace.root
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_with_an_example(command: tuple[str, ...]) -> None:
+    told = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
+    assert told.exit_code == 0
+    group_help = CliRunner().invoke(app, [*command[:-1], "--help"], env={"COLUMNS": "200"})
+    assert "xample" in told.output or "xample" in group_help.output
+
+
+def test_the_packages_version_is_the_modules() -> None:
+    from importlib.metadata import version
+
+    assert version("clnet") == clnet.__version__
+
+
+def test_a_dataset_is_contributed_listed_and_shown(workspace: Path, site: Path) -> None:
+    told = records(
+        workspace,
+        *("datasets", "contribute", "site-b/abdomen", site),
+        *("--mapping", site / "mapping.yaml", "--licence", "CC-BY-4.0", "--obligation", "by"),
+    )
+    assert told["ref"] == "site-b/abdomen@1"
+    assert [row["ref"] for row in records(workspace, "datasets", "list")] == ["site-b/abdomen@1"]
+    shown = records(workspace, "datasets", "show", "site-b/abdomen")
+    assert shown["terms"]["obligations"] == ["BY"]
+    assert shown["case_ids"] == ["case-0", "case-1"]
+    held = records(workspace, "datasets", "fingerprint", "site-b/abdomen")
+    assert set(held["anatomies"]) == {"liver", "spleen"}
+    assert "liver" in run(workspace, "datasets", "fingerprint", "site-b/abdomen")
+
+
+def test_encoders_are_listed_and_shown(workspace: Path) -> None:
+    assert [row["ref"] for row in records(workspace, "encoders", "list")] == ["encoder/starter@1"]
+    assert records(workspace, "encoders", "show", "starter")["plan"]["spacing"] == [8.0, 8.0, 8.0]
+
+
+def test_decoders_are_listed_shown_promoted_and_traced(workspace: Path) -> None:
+    refs = [row["ref"] for row in records(workspace, "decoders", "list")]
+    assert refs == ["abdomen/liver@1", "abdomen/spleen@1"]
+    moved = records(workspace, "decoders", "promote", "abdomen/liver@1", "--alias", "trusted")
+    assert "trusted" in moved["aliases"]
+    assert records(workspace, "decoders", "show", "abdomen/liver@trusted")["version"] == 1
+    tree = run(workspace, "decoders", "lineage", "abdomen/liver")
+    assert "encoder: encoder encoder/starter@1" in tree
+    assert "site-a/abdomen@1" in tree
+
+
+def test_releases_are_made_compared_and_carried(workspace: Path, tmp_path: Path) -> None:
+    made = records(workspace, "releases", "create", "liver-only", "abdomen/liver@1")
+    assert made["decoders"] == 1
+    assert [row["name"] for row in records(workspace, "releases", "list")] == [
+        "2026.11",
+        "liver-only",
+    ]
+    assert "abdomen/liver@1" in run(workspace, "releases", "show", "liver-only")
+    assert records(workspace, "releases", "diff", "2026.11", "liver-only")["removed"] == [
+        "abdomen/spleen@1"
+    ]
+    run(workspace, "releases", "export", "2026.11", tmp_path / "bundle")
+    elsewhere = tmp_path / "elsewhere"
+    assert records(elsewhere, "releases", "import", tmp_path / "bundle")["name"] == "2026.11"
+
+
+def test_a_scan_is_segmented_into_a_folder(workspace: Path, scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    told = run(workspace, "segment", scan, "--output", out, "--anatomy", "Liver")
+    assert "present" in told
+    assert {path.name for path in out.iterdir()} == {
+        "labels.json",
+        "masks",
+        "preview.png",
+        "statistics.json",
+    }
+
+
+def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["jobs", "list", "--workspace", str(tmp_path)])
+    assert (told.exit_code, told.stdout) == (0, "")
+    assert "clnet jobs submit" in told.stderr
+
+
+def exit_of_main(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["clnet", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+def test_a_users_mistake_is_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("releases", "show", "nothing", "--workspace", tmp_path)
+    assert exit_of_main(monkeypatch, *asked) == 2
+    assert capsys.readouterr().err == "error: release 'nothing' is not in the registry\n"
+
+
+def test_a_damaged_artefact_is_one_line_and_exit_code_1(
+    workspace: Path,
+    scan: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for path in (workspace / "artefacts").glob("*/*"):
+        path.write_bytes(b"damaged")
+    asked = ("segment", scan, "--output", tmp_path / "out", "--workspace", workspace)
+    assert exit_of_main(monkeypatch, *asked) == 1
+    assert "the stored bytes hash to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["jobs", "submit"], "name a decoder"),
+        (["jobs", "submit", "abdomen/liver", "--dataset", "a/b@1"], "a/b"),
+        (["jobs", "submit", "x", "--dataset", "a/b", "--set", "epochs=no"], "epochs"),
+        (["jobs", "submit", "x", "--dataset", "a/b", "--set", "epochs"], "NAME=VALUE"),
+        (["jobs", "list", "--status", "lost"], "queued"),
+        (["jobs", "logs", "no-such-job"], "no-such-job"),
+        (["decoders", "promote", "abdomen/liver"], "abdomen/liver@1"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said(
+    workspace: Path, arguments: list[str], reason: str
+) -> None:
+    told = CliRunner().invoke(app, arguments, env={"CLNET_WORKSPACE": str(workspace)})
+    assert isinstance(told.exception, clnet.InputError)
+    assert reason in str(told.exception)

@@ -1,0 +1,72 @@
+"""The doctor: what is there, what is missing, what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import clnet
+from clnet.cli import app
+from clnet.doctor import Finding, diagnose, healthy
+
+
+def find(name: str, workspace: Path, database: str, **options: object) -> Finding:
+    found = {f.name: f for f in diagnose(workspace, database, **options)}
+    return found[name]
+
+
+def test_a_machine_that_runs_the_tests_is_fit(hub: clnet.Hub) -> None:
+    findings = list(diagnose(hub.workspace.root, hub.workspace.database))
+    assert healthy(findings)
+    assert {"python", "torch", "ray", "cpu", "gpu", "memory", "disk", "database"} <= {
+        finding.name for finding in findings
+    }
+    assert not hub.workspace.root.exists()
+
+
+def test_the_workspaces_database_is_opened(furnished: clnet.Hub) -> None:
+    found = find("database", furnished.workspace.root, furnished.workspace.database)
+    assert (found.verdict, "schema up to date" in found.seen) == ("ok", True)
+
+
+def test_a_database_that_does_not_answer_fails_with_advice(tmp_path: Path) -> None:
+    url = f"postgresql://nobody:secret@/clnet?host={tmp_path}"
+    found = find("database", tmp_path, url)
+    assert found.verdict == "fail"
+    assert "CLNET_DATABASE" in found.advice
+    assert "secret" not in found.seen
+
+
+def test_a_damaged_database_fails(tmp_path: Path) -> None:
+    (tmp_path / "registry.db").write_bytes(b"no database" * 100)
+    assert find("database", tmp_path, f"sqlite:///{tmp_path}/registry.db").verdict == "fail"
+
+
+def test_object_storage_is_tried_for_real(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    found = find("object storage", tmp_path, "", s3=f"file://{store}")
+    assert found.verdict == "ok"
+    assert list(store.glob("*")) == []
+
+
+def test_object_storage_of_an_unknown_kind_fails(tmp_path: Path) -> None:
+    assert find("object storage", tmp_path, "", s3="nowhere://bucket").verdict == "fail"
+
+
+@pytest.mark.slow
+def test_ray_is_started_for_real(tmp_path: Path) -> None:
+    assert find("ray runtime", tmp_path, "", ray=True).verdict == "ok"
+
+
+def test_the_command_prints_json_and_fails_with_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLNET_DATABASE", f"postgresql://nobody@/clnet?host={tmp_path}")
+    told = CliRunner().invoke(app, ["doctor", "--json", "--workspace", str(tmp_path)])
+    assert told.exit_code == 1
+    verdicts = {finding["name"]: finding["verdict"] for finding in json.loads(told.stdout)}
+    assert verdicts["database"] == "fail"
+    assert verdicts["torch"] == "ok"

@@ -1,0 +1,193 @@
+"""The Python face: one object from which everything is reached."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import clnet
+from clnet.data_catalog import find_cases
+
+
+def test_connect_takes_the_folder_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLNET_WORKSPACE", str(tmp_path / "elsewhere"))
+    assert clnet.connect().workspace.root == tmp_path / "elsewhere"
+
+
+def test_connect_uses_a_folder_of_the_working_directory_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CLNET_WORKSPACE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert clnet.connect().workspace.root == tmp_path / "clnet-workspace"
+    assert not (tmp_path / "clnet-workspace").exists()
+
+
+def test_database_and_artefacts_may_live_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLNET_DATABASE", f"sqlite:///{tmp_path}/other.db")
+    monkeypatch.setenv("CLNET_ARTEFACTS", str(tmp_path / "models"))
+    with clnet.connect(tmp_path / "workspace") as hub:
+        hub.registry.artefacts.put(b"weights")
+        assert hub.encoders.list() == []
+    assert (tmp_path / "other.db").exists()
+    assert (tmp_path / "models").is_dir()
+
+
+@pytest.mark.parametrize("target", ["https://clnet.hospital.example", "s3://bucket/hub"])
+def test_an_address_is_no_workspace(target: str) -> None:
+    with pytest.raises(clnet.InputError, match="folder"):
+        clnet.connect(target)
+
+
+def test_a_file_is_no_workspace(scan: Path) -> None:
+    with pytest.raises(clnet.InputError, match="is a file"):
+        clnet.connect(scan)
+
+
+def test_every_public_name_is_there() -> None:
+    assert {name for name in clnet.__all__ if getattr(clnet, name) is None} == set()
+    with pytest.raises(AttributeError):
+        _ = clnet.no_such_name
+
+
+def test_a_contributed_dataset_is_stored_and_known(hub: clnet.Hub, site: Path) -> None:
+    told: list[float] = []
+    dataset = hub.datasets.contribute(
+        "site-a/abdomen",
+        site,
+        site / "mapping.yaml",
+        "CC-BY-4.0",
+        progress=lambda done, _: told.append(done),
+    )
+    assert dataset.ref == "site-a/abdomen@1"
+    assert told == [0.5, 1.0]
+    assert [d.ref for d in hub.datasets.list()] == ["site-a/abdomen@1"]
+    assert hub.registry.dataset("site-a/abdomen@1").sha256 == dataset.sha256
+    assert hub.datasets.get("site-a/abdomen").case_ids == ("case-0", "case-1")
+
+
+def test_a_fingerprint_says_what_a_dataset_holds(hub: clnet.Hub, site: Path) -> None:
+    hub.datasets.contribute("site-a/abdomen", site, {1: "liver", 2: "spleen"}, "CC-BY-4.0")
+    held = hub.datasets.fingerprint("site-a/abdomen")
+    assert held["cases"] == 2
+    assert held["spacing_zyx_mm"]["median"] == [5.0, 4.0, 4.0]
+    assert held["anatomies"]["liver"] == {
+        "exact": True,
+        "known": 2,
+        "seen": 2,
+        "voxels": 2 * 5 * 6 * 8,
+        "ml": pytest.approx(2 * 5 * 6 * 8 * 0.08, abs=0.05),
+    }
+    assert abs(held["intensity_hu"]["p50"] - 40) < 10
+
+
+def test_cases_may_be_given_as_files(hub: clnet.Hub, site: Path) -> None:
+    cases = find_cases(site)[:1]
+    dataset = hub.datasets.contribute(
+        "site-a/one", cases, {1: "liver", 2: "ignore"}, clnet.Terms(licence="CC-BY-4.0")
+    )
+    assert len(dataset) == 1
+
+
+def test_a_licence_that_is_none_is_refused(hub: clnet.Hub, site: Path) -> None:
+    with pytest.raises(clnet.InputError, match="SPDX"):
+        hub.datasets.contribute("site-a/abdomen", site, {1: "liver", 2: "spleen"}, "")
+
+
+def test_decoders_are_listed_promoted_and_traced(furnished: clnet.Hub) -> None:
+    liver = furnished.decoders.get("abdomen/liver@production")
+    assert [d.ref for d in furnished.decoders.list("abdomen/liver")] == [liver.ref]
+    moved = furnished.decoders.promote("abdomen/liver", 1, alias="trusted")
+    assert set(moved.aliases) == {"production", "trusted"}
+    roles = {parent["role"] for parent in furnished.decoders.lineage(liver.ref)["from"]}
+    assert {"data", "encoder", "body_part_model"} <= roles
+
+
+def test_a_release_travels_to_another_hub(furnished: clnet.Hub, tmp_path: Path) -> None:
+    furnished.releases.export("2026.11", tmp_path / "bundle")
+    with clnet.connect(tmp_path / "other") as other:
+        imported = other.releases.import_(tmp_path / "bundle")
+        assert imported.sha256 == furnished.releases.get("2026.11").sha256
+        assert other.releases.list()[0].name == "2026.11"
+        assert other.encoders.get("starter").sha256 == imported.encoder_sha256
+
+
+def test_a_scan_comes_back_on_its_own_grid(
+    furnished: clnet.Hub, scan: Path, tmp_path: Path
+) -> None:
+    result = furnished.segment(scan, release="2026.11")
+    files = {path.name: path for path in result.save(tmp_path / "out")}
+    assert set(files) == {"organ.nii.gz", "labels.json", "statistics.json", "preview.png"}
+    original, saved = nib.load(scan), nib.load(files["organ.nii.gz"])
+    assert saved.shape == original.shape
+    np.testing.assert_array_equal(saved.affine, original.affine)
+    assert saved.header["qform_code"] == original.header["qform_code"]
+    labels = np.asarray(saved.dataobj)
+    meaning = json.loads(files["labels.json"].read_text())["layers"]["organ"]["labels"]
+    assert {meaning[str(v)]["anatomy"] for v in np.unique(labels) if v} == {"liver"}
+    np.testing.assert_array_equal(labels, result.labels["organ"])
+    assert result.mask("Liver").all()
+
+
+def test_a_scan_that_is_no_nifti_comes_back_as_nifti_on_its_grid(
+    furnished: clnet.Hub, scan: Path, tmp_path: Path
+) -> None:
+    import SimpleITK as sitk
+
+    nrrd = tmp_path / "scan.nrrd"
+    sitk.WriteImage(sitk.ReadImage(str(scan)), str(nrrd))
+    files = furnished.segment(nrrd).save(tmp_path / "out", formats=["nifti"])
+    saved = nib.load(next(path for path in files if path.name == "organ.nii.gz"))
+    assert saved.shape == nib.load(scan).shape
+    np.testing.assert_allclose(saved.affine, nib.load(scan).affine, atol=1e-4)
+
+
+def test_statistics_name_what_made_a_result(furnished: clnet.Hub, scan: Path) -> None:
+    statistics = furnished.segment(scan).statistics()
+    release = furnished.releases.get("2026.11")
+    assert statistics["release"]["sha256"] == release.sha256
+    liver = statistics["anatomies"]["liver"]
+    assert (liver["state"], liver["decoder"]) == ("present", "abdomen/liver@1")
+    json.dumps(statistics)
+
+
+def test_only_what_is_asked_for_is_reported(furnished: clnet.Hub, scan: Path) -> None:
+    result = furnished.segment(scan, anatomies=["spleen"])
+    assert set(result.statistics()["anatomies"]) == {"spleen"}
+    assert not result.labels["organ"].any()
+
+
+def test_a_hub_without_release_says_so(hub: clnet.Hub, scan: Path) -> None:
+    with pytest.raises(clnet.NotFound, match="no release yet"):
+        hub.segment(scan)
+
+
+def test_a_format_that_is_not_written_is_refused(
+    furnished: clnet.Hub, scan: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(clnet.InputError, match="nifti"):
+        furnished.segment(scan).save(tmp_path / "out", formats=["dicom-seg"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_supporter_that_is_not_served_is_not_reported(furnished: clnet.Hub, scan: Path) -> None:
+    from tiny_release import add_decoder
+
+    add_decoder(
+        furnished.registry,
+        "abdomen/pancreas",
+        ["pancreas"],
+        supporters=["abdomen/liver@1"],
+        favour=0,
+    )
+    release = furnished.releases.create("leaning", ["abdomen/pancreas@1"])
+    assert [d.ref for d in release.supporters] == ["abdomen/liver@1"]
+    assert set(furnished.segment(scan, release).statistics()["anatomies"]) == {"pancreas"}
