@@ -15,23 +15,17 @@ from clnet.decoders_registry.records import (
     TicketRecord,
     now,
 )
-from clnet.decoders_registry.refs import Node, check_alias, check_group
-from clnet.decoders_registry.tables import AliasRow, DecoderRow, GroupRow, TicketRow
-from clnet.errors import Incompatible, NotFound
+from clnet.decoders_registry.refs import Node, check_group
+from clnet.decoders_registry.tables import DecoderRow, GroupRow, TicketRow
+from clnet.errors import Incompatible
 
 __all__ = [
-    "PRODUCTION",
-    "aliased",
     "all_decoders",
     "all_groups",
     "check_pins",
     "decoder_record",
     "insert_decoder",
-    "keep_alias",
-    "set_alias",
 ]
-
-PRODUCTION = "production"
 
 
 def decoder_record(row: DecoderRow) -> DecoderRecord:
@@ -99,19 +93,6 @@ def all_groups(session: Session) -> list[GroupRecord]:
         )
         for group in groups
     ]
-
-
-def aliased(session: Session, alias: str) -> list[DecoderRow]:
-    """The version of every group that has `alias`, by group."""
-    return list(
-        session.scalars(
-            sa.select(DecoderRow)
-            .join(AliasRow, AliasRow.decoder_id == DecoderRow.id)
-            .join(GroupRow, GroupRow.id == DecoderRow.group_id)
-            .where(AliasRow.alias == check_alias(alias))
-            .order_by(GroupRow.name)
-        )
-    )
 
 
 def check_pins(session: Session, draft: DecoderDraft) -> list[tuple[str, Node]]:
@@ -235,32 +216,3 @@ def _group(session: Session, draft: DecoderDraft) -> GroupRow:
 
 def _claimed(draft: DecoderDraft) -> list[str]:
     return sorted({*draft.learned, *(leaf for union in draft.unions for leaf in union)})
-
-
-def set_alias(session: Session, row: DecoderRow, alias: str) -> str | None:
-    """Point `alias` of the row's group at it; returns the version it pointed at before.
-
-    Raises:
-        Incompatible: a candidate cannot be `production`.
-    """
-    check_alias(alias)
-    if alias == PRODUCTION and row.status != "accepted":
-        raise Incompatible(
-            f"{row.ref} is a candidate ({row.status_reason or 'not accepted yet'}); "
-            "accept it before it goes into production"
-        )
-    found = session.get(AliasRow, (row.group_id, alias), with_for_update=True)
-    if found is None:
-        session.add(AliasRow(group_id=row.group_id, alias=alias, decoder_id=row.id, changed=now()))
-        return None
-    before = session.get(DecoderRow, found.decoder_id)
-    if before is None:
-        raise NotFound(f"alias {alias} of {row.group.name} points at nothing")
-    found.decoder_id, found.changed = row.id, now()
-    return before.ref
-
-
-def keep_alias(session: Session, row: DecoderRow, alias: str) -> None:
-    """Point `alias` of the row's group at it unless it points somewhere already."""
-    if session.get(AliasRow, (row.group_id, check_alias(alias))) is None:
-        set_alias(session, row, alias)

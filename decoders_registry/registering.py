@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from clnet.decoders_registry.aliases import set_alias
 from clnet.decoders_registry.audit import note
 from clnet.decoders_registry.core import Core
 from clnet.decoders_registry.datasets import dataset_record, find_dataset, record_dataset
@@ -15,7 +16,6 @@ from clnet.decoders_registry.decoders import (
     check_pins,
     decoder_record,
     insert_decoder,
-    set_alias,
 )
 from clnet.decoders_registry.encoders import (
     body_part_record,
@@ -203,9 +203,6 @@ class Registering(Core):
         before = set_alias(session, row, alias)
         if before != row.ref:
             note(session, self.actor, "decoder.promote", row.ref, alias=alias, before=before)
-            session.flush()
-            for moved in (row, *([find_decoder(session, before)] if before else [])):
-                session.refresh(moved, ["aliases"])
 
     def accept(self, ref: str, reason: str) -> DecoderRecord:
         """Turn a candidate into an accepted version, saying why."""

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from clnet.decoders_registry.aliases import aliased
 from clnet.decoders_registry.datasets import find_dataset
-from clnet.decoders_registry.decoders import aliased, decoder_record
+from clnet.decoders_registry.decoders import decoder_record
 from clnet.decoders_registry.encoders import find_body_part_model, find_encoder
 from clnet.decoders_registry.folding import (
     Tiers,

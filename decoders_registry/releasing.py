@@ -8,17 +8,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from clnet.decoders_registry.adopting import insert_bundle
+from clnet.decoders_registry.aliases import lend_alias
 from clnet.decoders_registry.audit import note
 from clnet.decoders_registry.bundle import (
     ImportedRelease,
-    insert_bundle,
     pack,
     read_artefacts,
     read_bundle,
     write_bundle,
 )
 from clnet.decoders_registry.core import Core
-from clnet.decoders_registry.decoders import keep_alias
 from clnet.decoders_registry.diff import ReleaseDiff, compare
 from clnet.decoders_registry.lineage import nested, upstream
 from clnet.decoders_registry.nodes import describe, find_release
@@ -118,7 +118,7 @@ class Releasing(Core):
         here is changed.
 
         Args:
-            alias: given to served versions whose group has no such alias yet.
+            alias: given to accepted, served versions whose group has no such alias yet.
 
         Raises:
             NotFound, InputError: the folder is not what an export writes.
@@ -136,9 +136,9 @@ class Releasing(Core):
             if added:
                 note(session, self.actor, "release.import", row.name, added=added)
             if alias is not None:
-                for member in row.members:
-                    if member.tier is not None:
-                        keep_alias(session, member.decoder, alias)
+                for decoder in (m.decoder for m in row.members if m.tier is not None):
+                    if lend_alias(session, decoder, alias):
+                        note(session, self.actor, "decoder.promote", decoder.ref, alias=alias)
             return ImportedRelease(
                 **dict(release_record(session, row)),
                 added=added,

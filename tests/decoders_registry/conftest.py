@@ -36,7 +36,7 @@ def _as_user(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Callable[[], str]]:
-    """Makes empty databases on a PostgreSQL server of its own, reached by a socket only."""
+    """Makes empty schemas on a PostgreSQL server of its own, reached by a socket only."""
     binaries = _binaries()
     if binaries is None:
         pytest.skip("PostgreSQL's server binaries are not installed (apt install postgresql)")
@@ -57,8 +57,9 @@ def postgres() -> Iterator[Callable[[], str]]:
 
             def create() -> str:
                 name = f"clnet_{uuid.uuid4().hex}"
-                connection.execute(f"CREATE DATABASE {name}")
-                return f"postgresql://clnet@/{name}?host={folder}"
+                connection.execute(f"CREATE SCHEMA {name}")  # 100 times quicker than a database
+                path = f"options=-csearch_path%3D{name}"
+                return f"postgresql://clnet@/postgres?host={folder}&{path}"
 
             yield create
     finally:

@@ -66,6 +66,7 @@ def test_dense_checkpoints_stay_behind(other_hub: Shelf, export: Path) -> None:
 @on_both
 def test_importing_again_reuses_and_changes_nothing(other_hub: Shelf, export: Path) -> None:
     first = other_hub.registry.import_release(export, alias="production")
+    assert {decoder.aliases for decoder in first.decoders} == {("production",)}
     assert other_hub.registry.decoder("abdomen/liver@production").version == 2
     other_hub.decoder("abdomen/liver", "c")
     other_hub.registry.promote("abdomen/liver", 3)

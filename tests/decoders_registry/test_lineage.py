@@ -103,7 +103,7 @@ def busy_shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
         yield opened.furnish()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_down_is_the_inverse_of_up(busy_shelf: Shelf, data: st.DataObject) -> None:
     """For any history: a dataset touched exactly what has it in its own lineage."""
