@@ -17,7 +17,7 @@ from clnet.anatomy.vocabulary import vocabulary
 from clnet.serve.outcome import Outcome, ReleaseCard
 from clnet.serve.render import Caption, render
 
-__all__ = ["ARCHIVE", "LABELS", "PICTURE", "STATISTICS", "result_files"]
+__all__ = ["ARCHIVE", "LABELS", "PICTURE", "STATISTICS", "result_files", "statistics_of"]
 
 ARCHIVE = "result.zip"
 LABELS = "labels.json"
@@ -51,7 +51,7 @@ def result_files(
     """
     files = {f"masks/{layer}.nii.gz": mask_file(values, header) for layer, values in labels.items()}
     files[LABELS] = _json(_label_names(outcome, card))
-    files[STATISTICS] = _json(_statistics(outcome, card))
+    files[STATISTICS] = _json(statistics_of(outcome, card))
     shape = " × ".join(str(size) for size in hu.shape)
     zooms = " × ".join(f"{size:.2g}" for size in np.linalg.norm(affine[:3, :3], axis=0))
     caption = Caption(
@@ -108,7 +108,8 @@ def _label_names(outcome: Outcome, card: ReleaseCard) -> dict[str, Any]:
     }
 
 
-def _statistics(outcome: Outcome, card: ReleaseCard) -> dict[str, Any]:
+def statistics_of(outcome: Outcome, card: ReleaseCard) -> dict[str, Any]:
+    """What `outcome` says per anatomy, and which release said it; JSON-able."""
     release = {
         "name": card.name,
         "sha256": card.sha256,
