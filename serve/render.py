@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from clnet.anatomy.vocabulary import LAYERS, vocabulary
@@ -194,18 +195,20 @@ def _panel(
     line: dict[str, Any] = {"color": "#ffffff", "alpha": 0.28, "linewidth": 0.8, "dashes": (6, 6)}
     axes.axvline(place(plane.right, box.width), **line)
     axes.axhline(place(plane.down, box.height), **line)
-    small: dict[str, Any] = {"color": INK, "fontsize": 10, "alpha": 0.85}
+    edge = [withStroke(linewidth=2.2, foreground="#000000", alpha=0.7)]  # readable on bone too
+    small: dict[str, Any] = {"color": INK, "fontsize": 10, "path_effects": edge}
     left, right, top, bottom = plane.edges
     axes.text(8, box.height / 2, left, ha="left", va="center", **small)
     axes.text(box.width - 8, box.height / 2, right, ha="right", va="center", **small)
     axes.text(box.width / 2, 8, top, ha="center", va="top", **small)
     axes.text(box.width / 2, box.height - 8, bottom, ha="center", va="bottom", **small)
-    axes.text(10, 9, plane.name, ha="left", va="top", color=INK, fontsize=11.5, weight="bold")
+    title: dict[str, Any] = {**small, "fontsize": 11.5, "weight": "bold"}
+    axes.text(10, 9, plane.name, ha="left", va="top", **title)
     bar = SCALE_BAR_MM * box.width / volume.size_mm(plane.right)
     if bar < 0.4 * box.width:
         end, base = box.width - 14, box.height - 14
         axes.plot([end - bar, end], [base, base], color=INK, linewidth=2.2, solid_capstyle="butt")
-        axes.text(end - bar / 2, base - 6, "5 cm", color=INK, fontsize=9, ha="center", va="bottom")
+        axes.text(end - bar / 2, base - 6, "5 cm", ha="center", va="bottom", **small)
 
 
 def _legend(figure: Figure, sizes: Mapping[str, float], box: _Box, height: int) -> None:
