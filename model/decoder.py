@@ -14,7 +14,7 @@ from clnet.model.encoder import EncoderConfig, Kernel, conv_block, initialise
 from clnet.model.numerics import seeded
 from clnet.model.support import FeatureLevelSupport
 
-__all__ = ["Channel", "Decoder", "DecoderConfig", "Supporter", "build_decoder"]
+__all__ = ["Channel", "Decoder", "DecoderConfig", "Supporter", "adopt", "build_decoder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +165,28 @@ def build_decoder(config: DecoderConfig, encoder: EncoderConfig, seed: int) -> D
         decoder = Decoder(config, encoder)
         initialise(decoder)
     return decoder
+
+
+@torch.no_grad()
+def adopt(decoder: Decoder, donor: Decoder) -> None:
+    """Begin with a donor's weights wherever the shapes agree, in place.
+
+    Channels that both have keep the donor's logits, and so does background; other channels
+    stay as they were initialised.
+    """
+    own, given = decoder.state_dict(), donor.state_dict()
+    for name, value in own.items():
+        if not name.startswith("heads.") and name in given and given[name].shape == value.shape:
+            value.copy_(given[name])
+    rows = {channel.name: k for k, channel in enumerate(donor.config.channels, start=1)}
+    pairs = [(0, 0)] + [
+        (k, rows[channel.name])
+        for k, channel in enumerate(decoder.config.channels, start=1)
+        if channel.name in rows
+    ]
+    for head, other in zip(decoder.heads, donor.heads, strict=False):
+        if head.weight.shape[1:] != other.weight.shape[1:]:
+            continue
+        for mine, theirs in pairs:
+            head.weight[mine].copy_(other.weight[theirs])
+            head.bias[mine].copy_(other.bias[theirs])

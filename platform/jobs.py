@@ -49,6 +49,8 @@ class DecoderJob(BaseModel):
             recover; ``update`` version `base` by a moving average of what new data teaches,
             its ticket kept.
         base: decoder version that prune and update begin with.
+        start: decoder version whose weights a ``train`` begins with where the shapes agree, a
+            warm start; its own weights are initialised by `seed` otherwise.
         anatomies: what the decoder's channels are: leaves of the group, or composites that
             stand for several of its leaves. By default every leaf that the data knows, and
             the composite where it knows only unions.
@@ -89,6 +91,7 @@ class DecoderJob(BaseModel):
     body_part_model: str = "starter"
     kind: Literal["train", "prune", "update"] = "train"
     base: str | None = None
+    start: str | None = None
     anatomies: tuple[str, ...] = ()
     widths: tuple[int, ...] = ()
     kernels: tuple[tuple[int, int, int], ...] = ()
@@ -131,10 +134,11 @@ class DecoderJob(BaseModel):
         if (self.kind == "prune") != (self.rate is not None):
             raise ValueError(f"{self.kind}: rate is for prune, and needed there")
         if self.kind != "train" and (
-            self.widths or self.kernels or self.anatomies or self.supporters
+            self.widths or self.kernels or self.anatomies or self.supporters or self.start
         ):
             raise ValueError(
-                f"{self.kind}: widths, kernels, anatomies and supporters are those of the base"
+                f"{self.kind}: widths, kernels, anatomies and supporters are those of the base, "
+                "which is where it starts"
             )
         return self
 

@@ -47,7 +47,7 @@ def register(delivery: Delivery, assignment: Assignment, registry: Registry) -> 
             for pin, terms in zip(assignment.stream.datasets, assignment.terms, strict=True)
         ),
         numerics=delivery.numerics,
-        parents=(assignment.base_ref,) if job.kind == "prune" and assignment.base_ref else (),
+        parents=_parents(assignment),
         config=facts,
     )
     group = default_stratification()[job.decoder]
@@ -68,6 +68,13 @@ def register(delivery: Delivery, assignment: Assignment, registry: Registry) -> 
         status="candidate" if delivery.reason else "accepted",
         status_reason=delivery.reason,
     )
+
+
+def _parents(assignment: Assignment) -> tuple[str, ...]:
+    """What the weights grew from, beyond what the record pins itself."""
+    grown_from = {"prune": assignment.base_ref, "train": assignment.job.start, "update": None}
+    ref = grown_from[assignment.job.kind]
+    return (ref,) if ref else ()
 
 
 def _ticket(delivery: Delivery, assignment: Assignment) -> TicketRecord | None:

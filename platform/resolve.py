@@ -37,6 +37,7 @@ class Assignment:
         config: the decoder.
         recipe: how it learns.
         learned, unions: what the data teaches, by exact labels and by unions.
+        start_sha256: decoder that a training borrows its first weights from.
         base_ref, base_sha256: version it begins with, of prune and update.
         rewind_sha256, rewind_step: earlier weights of the base, of prune.
         supporters: refs, in the order of ``config.supporters``.
@@ -56,6 +57,7 @@ class Assignment:
     recipe: Recipe
     learned: tuple[str, ...]
     unions: tuple[tuple[str, ...], ...]
+    start_sha256: str | None = None
     base_ref: str | None = None
     base_sha256: str | None = None
     rewind_sha256: str | None = None
@@ -86,7 +88,13 @@ class Assignment:
     @property
     def needs(self) -> tuple[str, ...]:
         """Hashes of the artefacts that a worker must have."""
-        own = (self.encoder_sha256, self.bpr_sha256, self.base_sha256, self.rewind_sha256)
+        own = (
+            self.encoder_sha256,
+            self.bpr_sha256,
+            self.start_sha256,
+            self.base_sha256,
+            self.rewind_sha256,
+        )
         return tuple(sha for sha in own if sha) + tuple(s.sha256 for s in self.config.supporters)
 
 
@@ -102,7 +110,7 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
     registry.body_part_model(job.body_part_model)
     for ref in job.dataset:
         catalog.get(ref)
-    for ref in (*job.supporters, *([job.base] if job.base else [])):
+    for ref in filter(None, (*job.supporters, job.base, job.start)):
         decoder = registry.decoder(ref)
         if decoder.encoder_sha256 != encoder.sha256:
             raise Incompatible(
@@ -110,7 +118,7 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
             )
         if ref == job.base and decoder.group != job.decoder:
             raise Incompatible(f"{ref} is no version of {job.decoder}")
-        if ref != job.base and decoder.supporters:
+        if ref in job.supporters and decoder.supporters:
             raise Incompatible(f"supporter {ref} leans on others itself; lean on those instead")
 
 
@@ -176,6 +184,7 @@ def resolve(
         learned=seen.learned,
         unions=seen.unions,
         supporters=tuple(record.ref for record in supporters),
+        start_sha256=registry.decoder(job.start).sha256 if job.start else None,
         terms=tuple(s.dataset.manifest.terms.model_dump(mode="json") for s in stores),
     )
     return assignment if base is None else _from_base(assignment, base, seen.channels)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from clnet.model.artefact import decode_decoder
-from clnet.model.decoder import Decoder, build_decoder
+from clnet.model.decoder import Decoder, adopt, build_decoder
 from clnet.model.encoder import EncoderConfig
 from clnet.model.ticket import Ticket, prunable
 from clnet.model.training import Distillation, Trainee
@@ -32,6 +32,8 @@ def build_trainee(
     job, recipe = assignment.job, assignment.recipe
     if assignment.base_sha256 is None:
         fresh = build_decoder(assignment.config, encoder, job.seed).to(device)
+        if assignment.start_sha256 is not None:
+            adopt(fresh, decoder(assignment.start_sha256))
         return Trainee(assignment.job_id, fresh, recipe, supporters=supporters)
     start = decoder(assignment.base_sha256)
     if job.kind == "prune":

@@ -12,6 +12,7 @@ from clnet.learning import learn
 from clnet.platform.jobs import DecoderJob, Validation
 from clnet.stages import Tell
 from clnet.starter.recipe import StarterRecipe
+from clnet.starter.teachers import TEACHERS
 
 __all__ = ["prune_decoders", "train_decoders"]
 
@@ -23,12 +24,16 @@ VALIDATION = {"fraction": 0.1, "batches": 16}
 def train_decoders(
     hub: Hub, recipe: StarterRecipe, dataset: str, encoder: str, bpr: str, tell: Tell | None
 ) -> dict[str, DecoderRecord]:
-    """Dense decoders by group; those that the registry has already are not trained again."""
-    have = {record.group: record for record in hub.decoders.list() if record.ticket is None}
+    """Dense decoders by group, grown from the teacher of their layer.
+
+    Those that the registry has already are not trained again.
+    """
+    have = _made(hub, recipe, pruned=False)
     jobs = [
         DecoderJob(
             decoder=group,
             anatomies=anatomies,
+            start=f"{TEACHERS}/{default_stratification()[group].layer}",
             seed=index,
             **_common(recipe.decoders.train, groups, dataset, encoder, bpr),
         )
@@ -50,7 +55,7 @@ def prune_decoders(
     tell: Tell | None,
 ) -> dict[str, DecoderRecord]:
     """Pruned versions by group; those that the registry has already are not made again."""
-    have = {record.group: record for record in hub.decoders.list() if record.ticket is not None}
+    have = _made(hub, recipe, pruned=True)
     settings = dict(recipe.decoders.prune)
     rate = settings.pop("rate")
     jobs = [
@@ -67,6 +72,15 @@ def prune_decoders(
     ]
     made = learn(hub, jobs, tell) if jobs else []
     return have | {record.group: record for record in made}
+
+
+def _made(hub: Hub, recipe: StarterRecipe, *, pruned: bool) -> dict[str, DecoderRecord]:
+    wanted = {group for groups in recipe.decoders.packs.values() for group in groups}
+    return {
+        record.group: record
+        for record in hub.decoders.list()
+        if record.group in wanted and (record.ticket is not None) == pruned
+    }
 
 
 def _common(

@@ -6,26 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clnet.anatomy import vocabulary
-from clnet.anatomy.phantom import PHANTOM_ANATOMIES
 from clnet.data_catalog import Catalog, Dataset, DatasetPin, PatchStream, StreamSpec
 from clnet.model.pretraining import EncoderTraining
 from clnet.model.training import Recipe
-from clnet.platform.encoders import Teacher, train_encoder
+from clnet.platform.encoders import train_encoder
 from clnet.starter.recipe import StarterRecipe
+from clnet.starter.teachers import teachers
 
-__all__ = ["pretrain_encoder", "teachers"]
+__all__ = ["pretrain_encoder"]
 
 Progress = Callable[[float, str], None]
-
-
-def teachers(recipe: StarterRecipe) -> list[Teacher]:
-    """One teacher per layer, of all the phantom's anatomies that are not held back."""
-    known = [a for a in PHANTOM_ANATOMIES if a not in recipe.held_back]
-    found = []
-    for layer, weight in recipe.pretraining.teachers.items():
-        anatomies = tuple(a for a in known if vocabulary()[a].layer == layer)
-        found.append(Teacher(f"teacher/{layer}", layer, anatomies, weight))
-    return found
 
 
 def pretrain_encoder(

@@ -23,6 +23,7 @@ from clnet.starter.data import contribute_phantoms, contribute_real_scans, recor
 from clnet.starter.decoders import COMMAND, prune_decoders, train_decoders
 from clnet.starter.encoder import pretrain_encoder
 from clnet.starter.recipe import StarterRecipe
+from clnet.starter.teachers import register_teachers, teachers
 
 __all__ = ["make_starter"]
 
@@ -51,6 +52,8 @@ def make_starter(
     with stages.stage("body parts") as stage:
         bpr, reused = _body_part_model(hub, recipe, datasets, stage)
         stage.outcome = f"{bpr}{reused}"
+    with stages.stage("teachers") as stage:
+        stage.outcome = _teachers(hub, recipe, datasets, encoder, bpr, stage)
     with stages.stage("decoders") as stage:
         dense = train_decoders(hub, recipe, phantoms.ref, encoder, bpr, stage)
         stage.outcome = f"{len(dense)} dense decoders"
@@ -118,6 +121,23 @@ def _encoder(
         _lineage(datasets, {"pretraining": recipe.pretraining.seed}, recipe),
     )
     return made.ref, ""
+
+
+def _teachers(
+    hub: Hub,
+    recipe: StarterRecipe,
+    datasets: Sequence[Dataset],
+    encoder: str,
+    bpr: str,
+    stage: Stage,
+) -> str:
+    wanted = {teacher.name for teacher in teachers(recipe)}
+    if wanted <= {record.group for record in hub.decoders.list()}:
+        return f"{len(wanted)} decoders (reused)"
+    training = pretrain_encoder(hub.catalog, datasets, recipe, hub.workspace.runs, stage)
+    lineage = _lineage(datasets, {"pretraining": recipe.pretraining.seed}, recipe)
+    register_teachers(hub, training.teachers, encoder, bpr, lineage)
+    return f"{len(wanted)} decoders, one per layer, come with the encoder"
 
 
 def _body_part_model(
