@@ -39,4 +39,5 @@ class FeatureLevelSupport(nn.Module):
     def forward(self, logits: Tensor, supporters: Sequence[Tensor]) -> Tensor:
         """Logits ``(B, K + 1, Z, Y, X)`` after the supporters' logits of the same scale."""
         seen = [logits.softmax(dim=1), *(s.softmax(dim=1) for s in supporters)]
-        return logits + self.gate * self.project(self.mix(torch.cat(seen, dim=1)))
+        mixed: Tensor = self.project(self.mix(torch.cat(seen, dim=1)))
+        return logits + self.gate * mixed

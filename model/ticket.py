@@ -58,7 +58,7 @@ class Ticket:
 def prunable(decoder: nn.Module) -> dict[str, nn.Parameter]:
     """Convolution weights of `decoder` by name."""
     return {
-        f"{name}.weight": module.weight
+        f"{name}.weight": module.get_parameter("weight")
         for name, module in decoder.named_modules()
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d)
     }

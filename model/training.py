@@ -228,7 +228,7 @@ def decoder_step(
     if not torch.isfinite(loss):
         trainee.diverged = True
         return None
-    (weight * loss).backward()  # type: ignore[no-untyped-call]
+    (weight * loss).backward()
     return float(loss.detach())
 
 
@@ -245,7 +245,8 @@ def _distil(
         target = distillation.teacher(features, support)[0].float().softmax(dim=1)
     open_voxels = supervision.allowed[:, list(distillation.channels)].any(dim=1)
     entropy = -(target * logits[0].float().log_softmax(dim=1)).sum(dim=1)
-    return (entropy * open_voxels).sum() / open_voxels.sum().clamp(min=1)
+    mean: Tensor = (entropy * open_voxels).sum() / open_voxels.sum().clamp(min=1)
+    return mean
 
 
 def train_pack(

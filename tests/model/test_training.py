@@ -116,7 +116,7 @@ def test_a_supporter_stays_frozen_and_is_used(encoder, stream) -> None:
     )
     leaning = Trainee("gb", build_decoder(config, TINY, 5), RECIPE, supporters=(supporter,))
     before = [v.clone() for v in supporter.state_dict().values()]
-    gates = [float(s.gate) for s in leaning.decoder.support]
+    gates = [float(s.gate.detach()) for s in leaning.decoder.support]
     train_pack(encoder, [leaning], stream)
     assert gates == [0.5, 0.5]
     assert [float(s.gate) for s in leaning.decoder.support] != gates
