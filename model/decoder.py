@@ -174,19 +174,17 @@ def adopt(decoder: Decoder, donor: Decoder) -> None:
     Channels that both have keep the donor's logits, and so does background; other channels
     stay as they were initialised.
     """
-    own, given = decoder.state_dict(), donor.state_dict()
-    for name, value in own.items():
-        if not name.startswith("heads.") and name in given and given[name].shape == value.shape:
-            value.copy_(given[name])
     rows = {channel.name: k for k, channel in enumerate(donor.config.channels, start=1)}
-    pairs = [(0, 0)] + [
+    shared = [(0, 0)] + [
         (k, rows[channel.name])
         for k, channel in enumerate(decoder.config.channels, start=1)
         if channel.name in rows
     ]
-    for head, other in zip(decoder.heads, donor.heads, strict=False):
-        if head.weight.shape[1:] != other.weight.shape[1:]:
-            continue
-        for mine, theirs in pairs:
-            head.weight[mine].copy_(other.weight[theirs])
-            head.bias[mine].copy_(other.bias[theirs])
+    given = donor.state_dict()
+    for name, value in decoder.state_dict().items():
+        if name.startswith("heads."):
+            if name in given and given[name].shape[1:] == value.shape[1:]:
+                for mine, theirs in shared:
+                    value[mine] = given[name][theirs]
+        elif name in given and given[name].shape == value.shape:
+            value.copy_(given[name])
