@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -142,6 +143,8 @@ def _run(
     from clnet.tune_spaces.objective import PruningTrial
     from clnet.tune_spaces.telling import Teller
 
+    # ray 2.60: the new output prints the experiment's configuration whatever `verbose` says
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     trainable = tune.with_parameters(
         PruningTrial,

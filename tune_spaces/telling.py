@@ -22,6 +22,10 @@ class Teller(Callback):
         self._reports, self._progress = reports, progress
         self._seen = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune keeps its callbacks in the experiment's folder; a progress bar cannot be kept
+        return {**self.__dict__, "_progress": _unheard}
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
@@ -31,3 +35,7 @@ class Teller(Callback):
             min(1.0, self._seen / self._reports),
             f"{result.get('ref', '')} at rate {result['rate']:.3f}: DSC {result['dsc']:.3f}",
         )
+
+
+def _unheard(done: float, text: str) -> None:
+    pass

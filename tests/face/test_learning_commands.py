@@ -1,0 +1,68 @@
+"""``clnet jobs`` and ``clnet tune``: from a dataset to a pruned decoder, by the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_hub import furnish, tiny_job
+from typer.testing import CliRunner
+
+import clnet
+from clnet.cli import app
+from clnet.platform.jobs import enqueue
+
+
+def told(workspace: Path, *arguments: str | Path) -> str:
+    result = CliRunner().invoke(
+        app,
+        [str(a) for a in arguments],
+        env={"CLNET_WORKSPACE": str(workspace)},
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def records(workspace: Path, *arguments: str | Path) -> Any:
+    return json.loads(told(workspace, *arguments, "--json"))
+
+
+def test_a_queued_job_is_listed_shown_logged_and_cancelled(tmp_path: Path) -> None:
+    workspace = furnish(tmp_path)
+    job = enqueue([tiny_job()], workspace)[0]
+    [row] = records(tmp_path, "jobs", "list", "--status", "queued")
+    assert (row["id"], row["decoder"], row["status"]) == (job.id, "abdomen/liver", "queued")
+    assert records(tmp_path, "jobs", "show", job.id)["spec"]["steps"] == 12
+    assert "queued" in told(tmp_path, "jobs", "logs", job.id)
+    assert records(tmp_path, "jobs", "cancel", job.id)["status"] == "cancelled"
+    events = told(tmp_path, "jobs", "logs", job.id, "--follow", "--json").splitlines()
+    assert [json.loads(event)["kind"] for event in events] == ["queued", "cancelled"]
+
+
+@pytest.mark.slow
+def test_decoders_are_trained_and_pruned_by_command(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    furnish(workspace)
+    jobs = [
+        tiny_job(group).model_dump(mode="json", exclude_defaults=True)
+        for group in ("abdomen/liver", "abdomen/spleen")
+    ]
+    (tmp_path / "jobs.yaml").write_text(yaml.safe_dump(jobs), encoding="utf-8")
+    rows = records(workspace, "jobs", "submit", "--file", tmp_path / "jobs.yaml", "--follow")
+    assert [row["results"] for row in rows] == [["abdomen/liver@1"], ["abdomen/spleen@1"]]
+    space = {"rates": [0.5], "recovery_steps": 4, "reports": 1, "grace": 1}
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space), encoding="utf-8")
+    [found] = records(
+        workspace,
+        *("tune", "abdomen/liver", "--space", tmp_path / "space.yaml", "--tolerance", "1"),
+    )
+    assert (found["dense"], found["pruned"]) == ("abdomen/liver@1", "abdomen/liver@2")
+    assert found["within_tolerance"]
+    with clnet.connect(workspace) as hub:
+        ticket = hub.decoders.get("abdomen/liver@2").ticket
+        assert ticket is not None
+        assert ticket.sparsity == pytest.approx(0.5, abs=0.01)
