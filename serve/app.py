@@ -102,6 +102,8 @@ def deploy(
     require_port(host, port)
     told(0.0, "starting Ray")
     started = start_ray()
+    if not started:
+        _require_idle()
     spool = Path(tempfile.gettempdir()) / f"clnet-serve-{os.getpid()}-{port}"
     stop = _Stop(started, spool)
     try:
@@ -131,14 +133,20 @@ def _checked(source: RegistrySource, release: str, placement: Placement) -> list
     return refs
 
 
-def _run(graph: Any, host: str, port: int) -> None:
+def _require_idle() -> None:
+    """Make sure that this Ray serves nothing yet: address and port are settings of all of it."""
     from ray import serve
 
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     if serve.status().proxies:
         raise ServiceError(
             "this Ray serves something already; shut that service down, or serve on another Ray"
         )
+
+
+def _run(graph: Any, host: str, port: int) -> None:
+    from ray import serve
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     quiet = {"log_level": "WARNING", "enable_access_log": False}
     serve.start(
         proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=quiet

@@ -21,6 +21,8 @@ ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     # other users of the machine reach loopback too
     "RAY_AUTH_MODE": "token",
+    # Ray would give way to everything else on the machine, with nice 15
+    "RAY_worker_niceness": "0",
 }
 
 
@@ -39,9 +41,13 @@ def start_ray(num_cpus: int | None = None) -> bool:
         os.environ.setdefault(name, value)
     import ray
     from ray._private import ray_constants
+    from ray._raylet import Config  # type: ignore[attr-defined]
 
-    ray_constants.ENABLE_RAY_CLUSTER = False  # read from the environment when ray was imported
+    # both were read from the environment when ray was imported, perhaps before it was set
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    Config.initialize("")
     ray.init(
+        address="local",
         num_cpus=num_cpus or os.cpu_count(),
         include_dashboard=False,
         log_to_driver=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -52,6 +53,15 @@ def oblique_affine() -> NDArray[np.float64]:
     affine[:3, :3] = turn @ axes
     affine[:3, 3] = (12.0, -34.0, 56.0)
     return affine.astype(np.float32).astype(np.float64)
+
+
+def scan_bytes() -> bytes:
+    """The scan as ``.nii.gz``: qform and sform differ in code, and a patient is named."""
+    image = nib.Nifti1Image(make_scan(), oblique_affine())
+    image.header.set_qform(oblique_affine(), code=1)
+    image.header.set_sform(oblique_affine(), code=2)
+    image.header["descrip"] = b"DOE^JOHN"
+    return gzip.compress(image.to_bytes())
 
 
 class InProcess:

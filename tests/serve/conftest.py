@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import nibabel as nib
 import pytest
 import torch
 from tiny_release import add_decoder, add_foundation
-from tiny_service import RELEASE, Address, InProcess, make_scan, oblique_affine
+from tiny_service import RELEASE, Address, InProcess, make_scan, oblique_affine, scan_bytes
 
 from clnet.model.result import Segmentation
 from clnet.serve import Placement, ServiceHandle, deploy, load_release, own
@@ -36,13 +35,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Address:
 
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
-    """A scan with a crooked grid, qform and sform that differ in code, and a patient's name."""
-    image = nib.Nifti1Image(make_scan(), oblique_affine())
-    image.header.set_qform(oblique_affine(), code=1)
-    image.header.set_sform(oblique_affine(), code=2)
-    image.header["descrip"] = b"DOE^JOHN"
+    """A scan with a crooked grid, as a file."""
     path = tmp_path / "scan.nii.gz"
-    nib.save(image, path)
+    path.write_bytes(scan_bytes())
     return path
 
 

@@ -8,6 +8,7 @@ import json
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import httpx
 import nibabel as nib
 import numpy as np
 import pytest
-from tiny_service import InProcess, listening, make_scan
+from tiny_service import InProcess, listening, make_scan, scan_bytes
 
 from clnet.model.result import Segmentation
 from clnet.serve import DeskLimits, UploadLimits
@@ -34,20 +35,37 @@ def spool(tmp_path: Path) -> Path:
     return tmp_path / "spool"
 
 
-@pytest.fixture
-def client(pipeline: InProcess, spool: Path) -> Iterator[httpx.Client]:
+def send(client: httpx.Client, data: bytes, wait: float = 0, **fields: str) -> Any:
+    return client.post(JOBS, params={"wait": wait}, files={"file": ("x.nii.gz", data)}, data=fields)
+
+
+@contextmanager
+def opened(pipeline: InProcess, spool: Path) -> Iterator[httpx.Client]:
+    """A service of its own, and a client with its token."""
     meters = Meters()
     desk = Desk(pipeline, Spool(spool), meters, DeskLimits(running=1, waiting=1, results=3))
     limits = UploadLimits(voxels=40_000, bytes=1 << 20)
     app = build_app(Service(desk, pipeline.card, meters, limits, digest(TOKEN)))
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    with listening(app) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as opened:
-        yield opened
+    with listening(app) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+        yield client
         pipeline.gate.set()
 
 
-def send(client: httpx.Client, data: bytes, wait: float = 0, **fields: str) -> Any:
-    return client.post(JOBS, params={"wait": wait}, files={"file": ("x.nii.gz", data)}, data=fields)
+@pytest.fixture
+def client(pipeline: InProcess, spool: Path) -> Iterator[httpx.Client]:
+    with opened(pipeline, spool) as client:
+        yield client
+
+
+Finished = tuple[httpx.Client, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def finished(pipeline: InProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    """A service with one job that is done."""
+    with opened(pipeline, tmp_path_factory.mktemp("spool")) as client:
+        yield client, send(client, scan_bytes(), wait=60).json()
 
 
 def refused(response: Any, status: int) -> dict[str, str]:
@@ -60,14 +78,12 @@ def refused(response: Any, status: int) -> dict[str, str]:
 
 
 def test_a_scan_comes_back_as_masks_on_its_own_grid(
-    client: httpx.Client, scan: Path, expected: Segmentation
+    finished: Finished, expected: Segmentation
 ) -> None:
-    response = send(client, scan.read_bytes(), wait=60)
-    assert response.status_code == 200
-    job = response.json()
+    client, job = finished
     assert (job["state"], job["progress"]) == ("succeeded", 1.0)
     assert {"network", "fold", "segment", "publish"} <= set(job["seconds"])
-    original = nib.load(scan)
+    original = nib.Nifti1Image.from_bytes(gzip.decompress(scan_bytes()))
     for layer, labels in expected.labels.items():
         answer = client.get(job["links"][f"masks/{layer}.nii.gz"])
         assert answer.headers["content-type"] == "application/gzip"
@@ -81,9 +97,9 @@ def test_a_scan_comes_back_as_masks_on_its_own_grid(
 
 
 def test_what_the_values_mean_comes_beside_the_masks(
-    client: httpx.Client, scan: Path, expected: Segmentation
+    finished: Finished, expected: Segmentation
 ) -> None:
-    job = send(client, scan.read_bytes(), wait=60).json()
+    client, job = finished
     said = client.get(job["links"]["labels.json"]).json()
     for layer, names in expected.names.items():
         labels = said["layers"][layer]["labels"]
@@ -95,24 +111,24 @@ def test_what_the_values_mean_comes_beside_the_masks(
     assert client.get(job["links"]["preview.png"]).content.startswith(b"\x89PNG")
 
 
-def test_the_archive_holds_every_file(client: httpx.Client, scan: Path) -> None:
-    job = send(client, scan.read_bytes(), wait=60).json()
+def test_the_archive_holds_every_file(finished: Finished) -> None:
+    client, job = finished
     archive = zipfile.ZipFile(io.BytesIO(client.get(job["links"]["result.zip"]).content))
     assert archive.testzip() is None
     assert set(archive.namelist()) == set(job["links"]) - {"self", "result.zip"}
     assert json.loads(archive.read("labels.json"))["release"] == "2026.11"
 
 
-def test_only_what_is_asked_for_is_looked_for(client: httpx.Client, scan: Path) -> None:
-    job = send(client, scan.read_bytes(), wait=60, anatomies="Left Kidney, spleen").json()
+def test_only_what_is_asked_for_is_looked_for(client: httpx.Client) -> None:
+    job = send(client, scan_bytes(), wait=60, anatomies="Left Kidney, spleen").json()
     assert job["anatomies"] == ["kidney_left", "spleen"]
     found = client.get(job["links"]["statistics.json"]).json()["anatomies"]
     assert set(found) == {"kidney_left", "spleen"}
     assert set(job["links"]) & {"masks/organ.nii.gz", "masks/bone.nii.gz"} == {"masks/organ.nii.gz"}
 
 
-def test_composites_may_be_asked_for(client: httpx.Client, scan: Path) -> None:
-    job = send(client, scan.read_bytes(), wait=60, anatomies="kidney").json()
+def test_composites_may_be_asked_for(client: httpx.Client) -> None:
+    job = send(client, scan_bytes(), wait=60, anatomies="kidney").json()
     statistics = client.get(job["links"]["statistics.json"]).json()
     assert set(statistics["anatomies"]) == {"kidney_left", "kidney_right"}
     assert set(statistics["derived"]) == {"kidney"}
@@ -185,9 +201,9 @@ def test_a_scan_that_cannot_be_used_is_refused_with_a_reason(
     [("livr", "liver"), ("pancreas", "no decoder for pancreas"), ("spleen,livr", "liver")],
 )
 def test_an_anatomy_that_cannot_be_looked_for_is_refused(
-    client: httpx.Client, scan: Path, names: str, said: str
+    client: httpx.Client, names: str, said: str
 ) -> None:
-    body = refused(send(client, scan.read_bytes(), anatomies=names), 422)
+    body = refused(send(client, scan_bytes(), anatomies=names), 422)
     assert body["where"] == "anatomies"
     assert said in body["error"]
 
@@ -208,17 +224,18 @@ def test_ids_that_were_never_given_are_not_found(client: httpx.Client, key: str)
     refused(client.get(f"{JOBS}/{key}"), 404)
 
 
-def test_a_result_has_the_files_it_lists_and_no_others(client: httpx.Client, scan: Path) -> None:
-    here = send(client, scan.read_bytes(), wait=60).json()["links"]["self"]
+def test_a_result_has_the_files_it_lists_and_no_others(finished: Finished) -> None:
+    client, job = finished
+    here = job["links"]["self"]
     for name in ("masks/none.nii.gz", "masks", "%2e%2e/%2e%2e/scans", "..%2flabels.json"):
         refused(client.get(f"{here}/{name}"), 404)
 
 
 def test_a_job_is_told_about_while_it_waits_and_runs(
-    client: httpx.Client, scan: Path, pipeline: InProcess
+    client: httpx.Client, pipeline: InProcess
 ) -> None:
     pipeline.gate.clear()
-    response = send(client, scan.read_bytes())
+    response = send(client, scan_bytes())
     assert response.status_code == 202
     here = response.headers["location"]
     began = time.monotonic()
@@ -232,9 +249,9 @@ def test_a_job_is_told_about_while_it_waits_and_runs(
     assert client.get(here, params={"wait": 60}).json()["state"] == "succeeded"
 
 
-def test_a_full_queue_says_so(client: httpx.Client, scan: Path, pipeline: InProcess) -> None:
+def test_a_full_queue_says_so(client: httpx.Client, pipeline: InProcess) -> None:
     pipeline.gate.clear()
-    data = scan.read_bytes()
+    data = scan_bytes()
     first = send(client, data).json()["links"]["self"]
     while client.get(first).json()["state"] != "running":
         time.sleep(0.01)
@@ -246,39 +263,39 @@ def test_a_full_queue_says_so(client: httpx.Client, scan: Path, pipeline: InProc
 
 
 def test_deleting_stops_a_job_and_forgets_it(
-    client: httpx.Client, scan: Path, pipeline: InProcess, spool: Path
+    client: httpx.Client, pipeline: InProcess, spool: Path
 ) -> None:
     pipeline.gate.clear()
-    here = send(client, scan.read_bytes()).headers["location"]
-    waiting = send(client, scan.read_bytes()).headers["location"]
+    here = send(client, scan_bytes()).headers["location"]
+    waiting = send(client, scan_bytes()).headers["location"]
     for location in (waiting, here):
         assert client.delete(location).status_code == 204
         refused(client.get(location), 404)
         refused(client.delete(location), 404)
     assert not [path for path in spool.rglob("*") if path.is_file()]
     pipeline.gate.set()
-    assert send(client, scan.read_bytes(), wait=60).json()["state"] == "succeeded"
+    assert send(client, scan_bytes(), wait=60).json()["state"] == "succeeded"
     assert 'clnet_segmentations_total{outcome="cancelled"} 2.0' in client.get("/metrics").text
 
 
-def test_deleting_a_result_removes_its_files(client: httpx.Client, scan: Path, spool: Path) -> None:
-    here = send(client, scan.read_bytes(), wait=60).json()["links"]["self"]
+def test_deleting_a_result_removes_its_files(client: httpx.Client, spool: Path) -> None:
+    here = send(client, scan_bytes(), wait=60).json()["links"]["self"]
     assert [path for path in spool.rglob("*") if path.is_file()]
     client.delete(here)
     assert not [path for path in spool.rglob("*") if path.is_file()]
 
 
-def test_old_results_are_forgotten(client: httpx.Client, scan: Path) -> None:
+def test_old_results_are_forgotten(client: httpx.Client) -> None:
     places = [
-        send(client, scan.read_bytes(), wait=60, anatomies="sacrum").headers["location"]
+        send(client, scan_bytes(), wait=60, anatomies="sacrum").headers["location"]
         for _ in range(4)
     ]
     refused(client.get(places[0]), 404)
     assert all(client.get(place).status_code == 200 for place in places[1:])
 
 
-def test_metrics_count_requests_and_seconds(client: httpx.Client, scan: Path) -> None:
-    here = send(client, scan.read_bytes(), wait=60).headers["location"]
+def test_metrics_count_requests_and_seconds(client: httpx.Client) -> None:
+    here = send(client, scan_bytes(), wait=60).headers["location"]
     client.get(here)
     client.get("/v1/release", headers={"Authorization": ""})
     text = client.get("/metrics").text
