@@ -19,7 +19,8 @@ class JobEvent(BaseModel):
     """One thing that happened to a job.
 
     Attributes:
-        kind: the last three end the stream.
+        kind: the last three end the stream. A job is ``training`` whenever a worker begins
+            with it, for the first time or after another one died.
         fraction: of the work that is done, 0 to 1.
         batch: batch of the stream, from 0; a job that resumes may tell of a batch again.
         loss: mean training loss since the last progress.
@@ -30,7 +31,15 @@ class JobEvent(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal[
-        "queued", "started", "resumed", "progress", "validated", "succeeded", "failed", "cancelled"
+        "queued",
+        "started",
+        "training",
+        "resumed",
+        "progress",
+        "validated",
+        "succeeded",
+        "failed",
+        "cancelled",
     ]
     at: datetime = Field(default_factory=lambda: datetime.now(UTC))
     message: str = ""

@@ -33,6 +33,9 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",
     # Ray would give way to everything else on the machine, with nice 15
     "RAY_worker_niceness": "0",
+    # patience on machines that are busy with something else
+    "RAY_NUM_REDIS_GET_RETRIES": "120",
+    "RAY_worker_register_timeout_seconds": "300",
 }
 TRAIN = {
     # every helper process that Train starts imports Ray, some seconds on a small machine

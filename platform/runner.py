@@ -191,7 +191,8 @@ class Runner:
             error = future.exception()
             if error is not None:
                 self._requeue(work, error)
-                raise ServiceError(f"{work.name}: Ray was lost: {error}") from error
+                what = f"{type(error).__name__}: {error}"
+                raise ServiceError(f"{work.name}: given up, its jobs wait again: {what}") from error
 
     def _requeue(self, work: Work, error: BaseException) -> None:
         """Ray itself failed under the work, which is not the jobs' fault, up to a point."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,6 +126,8 @@ def _train(config: dict[str, Any]) -> list[Delivery]:
         tell=lambda job_id, kind, fields: logs[job_id].append(kind, **fields),
         cancelled=lambda job_id: logs[job_id].cancelled,
     )
+    for log in logs.values():
+        log.append("training", message=f"process {os.getpid()} on {socket.gethostname()}")
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
