@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -15,9 +14,4 @@ def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayRuntime]:
     """Ray on two CPUs."""
     token = tmp_path_factory.mktemp("ray") / "token"
     with ray_runtime(num_cpus=2, object_store_bytes=200 << 20, token_file=token) as runtime:
-        with warnings.catch_warnings():
-            # ray 2.60: ray.data, which Train and Tune import, meets deprecations of its own
-            warnings.simplefilter("ignore", DeprecationWarning)
-            import ray.train.torch
-            import ray.tune  # noqa: F401
         yield runtime
