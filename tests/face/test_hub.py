@@ -11,6 +11,7 @@ import pytest
 
 import clnet
 from clnet.data_catalog import find_cases
+from clnet.starter import RELEASE
 
 
 def test_connect_takes_the_folder_from_the_environment(
@@ -118,6 +119,12 @@ def test_a_release_travels_to_another_hub(furnished: clnet.Hub, tmp_path: Path) 
         assert imported.sha256 == furnished.releases.get("2026.11").sha256
         assert other.releases.list()[0].name == "2026.11"
         assert other.encoders.get("starter").sha256 == imported.encoder_sha256
+
+
+@pytest.mark.skipif(not RELEASE.is_dir(), reason="this checkout ships no starter release")
+def test_the_starter_release_is_imported_by_name(hub: clnet.Hub) -> None:
+    imported = hub.releases.import_("starter")
+    assert [release.name for release in hub.releases.list()] == [imported.name]
 
 
 def test_a_scan_comes_back_on_its_own_grid(

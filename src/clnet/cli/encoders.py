@@ -27,7 +27,7 @@ def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = 
         }
         for encoder in open_hub(workspace).encoders.list()
     ]
-    listing(rows, as_json=as_json, empty="no encoder yet: clnet releases import brings one")
+    listing(rows, as_json=as_json, empty="no encoder yet: clnet releases import starter brings one")
 
 
 @app.command(epilog="Example: clnet encoders show encoder/starter@1")

@@ -96,9 +96,14 @@ def export(
     record({"release": name, "folder": str(folder), "bytes": size}, as_json=as_json)
 
 
-@app.command("import", epilog="Example: clnet releases import ./release-2026.11")
+@app.command(
+    "import",
+    epilog="Examples: clnet releases import starter; clnet releases import ./release-2026.11",
+)
 def import_(
-    folder: Annotated[Path, typer.Argument(help="Folder that an export wrote.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder that an export wrote, or starter: the shipped one.")
+    ],
     alias: Annotated[
         str | None, typer.Option(help="Give this alias to its decoders where it is free.")
     ] = None,

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from clnet.decoders_registry import ImportedRelease, Registry, ReleaseDiff, ReleaseRecord
+from clnet.starter import RELEASE
 
 __all__ = ["Releases"]
+
+STARTER = "starter"
 
 
 class Releases:
@@ -73,6 +76,7 @@ class Releases:
         """Add a release that :meth:`export` wrote; may be repeated.
 
         Args:
+            folder: that an export wrote; ``starter`` is the release that ships with the package.
             alias: given to its decoders where their group has no such alias yet.
 
         Raises:
@@ -80,4 +84,5 @@ class Releases:
             IntegrityError: a file is damaged.
             Incompatible: a name is taken by other content here.
         """
-        return self._registry.import_release(Path(folder), alias)
+        source = RELEASE if str(folder) == STARTER else Path(folder)
+        return self._registry.import_release(source, alias)
