@@ -25,7 +25,7 @@ from clnet.decoders_registry.encoders import (
     find_body_part_model,
     find_encoder,
 )
-from clnet.decoders_registry.lineage import Edge
+from clnet.decoders_registry.lineage import ORIGIN, Edge
 from clnet.decoders_registry.nodes import find_decoder
 from clnet.decoders_registry.records import (
     BodyPartRecord,
@@ -122,9 +122,14 @@ class ImportedRelease(ReleaseRecord):
 def pack(
     session: Session, release: ReleaseRecord, edges: Sequence[Edge], lineage: dict[str, Any]
 ) -> Bundle:
-    """Describe `release` and all it came from; `edges` is its upstream closure."""
+    """Describe `release` and all it came from; `edges` is its upstream closure.
+
+    What a decoder only grew from (a dense checkpoint, a warm start) is in `lineage`, but its
+    bytes stay behind: they would be many times those of the release.
+    """
     order: TopologicalSorter[Node] = TopologicalSorter()
-    for edge in edges:
+    carried = _without_origins(Node("release", release.name), edges)
+    for edge in carried:
         order.add(edge.child, edge.parent)
     nodes = list(order.static_order())
     return Bundle(
@@ -159,7 +164,27 @@ def _entry(session: Session, node: Node) -> Entry:
     if node.kind == "body_part_model":
         return _BodyPart(record=body_part_record(find_body_part_model(session, node.ref)))
     decoder = decoder_record(find_decoder(session, node.ref))
-    return _Decoder(record=decoder.model_copy(update={"aliases": ()}))
+    lineage = decoder.lineage
+    if lineage.parents:
+        told = lineage.config | {"grown_from": list(lineage.parents)}
+        lineage = lineage.model_copy(update={"parents": (), "config": told})
+    return _Decoder(record=decoder.model_copy(update={"aliases": (), "lineage": lineage}))
+
+
+def _without_origins(root: Node, edges: Sequence[Edge]) -> list[Edge]:
+    """The part of the closure that is reached from `root` by more than growing from it."""
+    pinned: dict[Node, list[Edge]] = {}
+    for edge in edges:
+        if edge.role != ORIGIN:
+            pinned.setdefault(edge.child, []).append(edge)
+    reached, waiting, kept = {root}, [root], []
+    while waiting:
+        for edge in pinned.get(waiting.pop(), []):
+            kept.append(edge)
+            if edge.parent not in reached:
+                reached.add(edge.parent)
+                waiting.append(edge.parent)
+    return kept
 
 
 def read_bundle(folder: Path) -> Bundle:

@@ -13,7 +13,10 @@ from clnet.decoders_registry.records import Record
 from clnet.decoders_registry.refs import Node
 from clnet.decoders_registry.tables import EdgeRow
 
-__all__ = ["Edge", "Touched", "add_edges", "downstream", "nested", "touched", "upstream"]
+__all__ = ["ORIGIN", "Edge", "Touched", "add_edges", "downstream", "nested", "touched", "upstream"]
+
+ORIGIN = "origin"
+"""Role of what a record only grew from, as its lineage's `parents` say."""
 
 _CHUNK = 200  # pairs per query, far below any database's limit on bound values
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from clnet.decoders_registry.datasets import ensure_datasets
-from clnet.decoders_registry.lineage import add_edges
+from clnet.decoders_registry.lineage import ORIGIN, add_edges
 from clnet.decoders_registry.records import Lineage
 from clnet.decoders_registry.refs import PREFIXES, Kind, Node, parse_ref
 from clnet.decoders_registry.tables import (
@@ -99,7 +99,7 @@ def connect(
     session: Session, child: Node, lineage: Lineage, pins: Iterable[tuple[str, Node]]
 ) -> None:
     """Link `child` to what it is pinned to, its datasets and its lineage's other parents."""
-    others = [("origin", find_node(session, ref)) for ref in lineage.parents]
+    others = [(ORIGIN, find_node(session, ref)) for ref in lineage.parents]
     add_edges(session, child, [*pins, *others, *ensure_datasets(session, lineage.datasets)])
 
 
