@@ -28,10 +28,11 @@ class Site(_Part):
 
 
 class NewDecoder(_Part):
-    """A group that a site brings, and the known groups it leans on."""
+    """A group that a site brings, the known groups it leans on and the one it starts from."""
 
     site: str
     seed: int
+    start: str | None = None
     supporters: tuple[str, ...] = ()
 
 

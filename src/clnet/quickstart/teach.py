@@ -53,6 +53,7 @@ def teach(
             encoder=known.encoder_ref,
             body_part_model=known.body_part_model_ref,
             seed=new.seed,
+            start=starter[new.start].ref if new.start else None,
             focus=tuple(sorted(_labelled(recipe, new.site))),
             supporters=tuple(starter[name].ref for name in new.supporters),
             validation=Validation(batches=24, every=int(recipe.train["steps"])),
