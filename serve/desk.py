@@ -22,7 +22,7 @@ from clnet.serve.outcome import Outcome, Progress
 from clnet.serve.segmentation_job import JobState, SegmentationJob
 from clnet.serve.spool import Spool
 
-__all__ = ["Desk", "DeskLimits", "Pipeline"]
+__all__ = ["Desk", "DeskLimits", "Pipeline", "explained"]
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class Desk:
             job.end(JobState.CANCELLED)
             raise
         except ClnetError as error:
-            job.end(JobState.FAILED, _explained(error))
+            job.end(JobState.FAILED, explained(error))
         except Exception:
             logger.exception("segmentation %s failed", job.id)
             job.end(JobState.FAILED, INTERNAL)
@@ -224,7 +224,8 @@ INTERNAL = {
 }
 
 
-def _explained(error: ClnetError) -> dict[str, str]:
+def explained(error: ClnetError) -> dict[str, str]:
+    """A refusal of the model as ``{error, where, hint}``."""
     # Ray wraps an exception of a replica: its text holds a traceback, its cause does not
     cause: Any = getattr(error, "cause", None) or error
     return {"error": str(cause), "where": "segmentation", "hint": "change the scan or the request"}

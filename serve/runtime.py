@@ -6,12 +6,15 @@ import logging
 import os
 import socket
 import sys
+from pathlib import Path
 
 from clnet.errors import ServiceError
 
 __all__ = ["LOOPBACK", "free_port", "require_port", "start_ray"]
 
 LOOPBACK = "127.0.0.1"
+MAX_OBJECT_STORE = 2 << 30  # a scan of 512 x 512 x 1000 voxels is 0.5 GiB
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where Linux keeps it)
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -50,6 +53,7 @@ def start_ray(num_cpus: int | None = None) -> bool:
         address="local",
         num_cpus=num_cpus or os.cpu_count(),
         include_dashboard=False,
+        object_store_memory=_object_store_bytes(),
         log_to_driver=False,
         configure_logging=False,
         logging_level=logging.ERROR,
@@ -79,6 +83,16 @@ def require_port(host: str, port: int) -> None:
                 f"cannot listen on {host}:{port} ({error.strerror}); choose another port, "
                 "or 0 for any free one"
             ) from None
+
+
+def _object_store_bytes() -> int:
+    """Shared memory for scans and features; what does not fit is kept on disk by Ray."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = [MAX_OBJECT_STORE, pages // 8]
+    if SHARED_MEMORY.is_dir():
+        space = os.statvfs(SHARED_MEMORY)
+        limits.append(space.f_bavail * space.f_frsize // 2)
+    return max(min(limits), 80 << 20)  # Ray refuses less than 75 MiB
 
 
 def _family(host: str) -> socket.AddressFamily:

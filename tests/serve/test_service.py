@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,13 +16,15 @@ from tiny_service import RELEASE, Address
 from clnet.errors import InputError, NotFound, ServiceError
 from clnet.model.result import Segmentation
 from clnet.serve import Placement, SegmentationClient, ServiceHandle, deploy, own
+from clnet.serve.desk import explained
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def client(service: ServiceHandle) -> SegmentationClient:
-    return SegmentationClient(service.url, service.token)
+def client(service: ServiceHandle) -> Iterator[SegmentationClient]:
+    with SegmentationClient(service.url, service.token) as opened:
+        yield opened
 
 
 def test_served_masks_are_those_of_this_process_bit_for_bit(
@@ -113,10 +116,25 @@ def test_errors_reach_the_user_as_one_sentence(
         client.segment(text)
     with pytest.raises(ServiceError, match="no decoder for pancreas"):
         client.segment(scan, ["pancreas"])
-    with pytest.raises(ServiceError, match="no valid access token"):
-        SegmentationClient(service.url, "wrong").segment(scan)
+    with (
+        SegmentationClient(service.url, "wrong") as stranger,
+        pytest.raises(ServiceError, match="no valid access token"),
+    ):
+        stranger.segment(scan)
     with pytest.raises(InputError, match="no such file"):
         client.segment(tmp_path / "absent.nii.gz")
+
+
+def test_what_the_model_refuses_is_told_without_a_traceback(service: ServiceHandle) -> None:
+    from ray import serve
+
+    handle = serve.get_deployment_handle("Encoder", "clnet").options(stream=True)
+    flat = np.zeros((4, 4), np.int16)
+    with pytest.raises(InputError) as caught:
+        list(handle.segment.remote(flat, np.eye(4), None))
+    told = explained(caught.value)
+    assert "three axes" in told["error"]
+    assert "Traceback" not in told["error"]
 
 
 def test_a_result_can_be_deleted(client: SegmentationClient, scan: Path) -> None:
