@@ -270,8 +270,8 @@ def _from_base(
             rewind_sha256=rewind.get("sha256"),
             rewind_step=rewind.get("step"),
         )
-    known = set(base.learned) | {leaf for union in base.unions for leaf in union}
-    fresh = sorted(set(assignment.learned) - known)
+    own = {channel.members[0] for channel in config.channels if len(channel.members) == 1}
+    fresh = sorted(own & set(assignment.learned) - set(base.learned))
     if fresh:
         raise Incompatible(
             f"{base.ref} has not learned {', '.join(fresh)}: an update is for what it knows; "
