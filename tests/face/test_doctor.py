@@ -45,11 +45,17 @@ def test_a_damaged_database_fails(tmp_path: Path) -> None:
     assert find("database", tmp_path, f"sqlite:///{tmp_path}/registry.db").verdict == "fail"
 
 
-def test_object_storage_is_tried_for_real(tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    found = find("object storage", tmp_path, "", s3=f"file://{store}")
-    assert found.verdict == "ok"
-    assert list(store.glob("*")) == []
+def test_object_storage_is_tried_for_real(tmp_path: Path, s3_url: str) -> None:
+    import s3fs
+
+    assert find("object storage", tmp_path, "", s3=s3_url).verdict == "ok"
+    assert s3fs.S3FileSystem().find(s3_url) == []
+
+
+def test_a_missing_bucket_fails_with_advice(tmp_path: Path, s3_url: str) -> None:
+    found = find("object storage", tmp_path, "", s3="s3://no-such-bucket/prefix")
+    assert found.verdict == "fail"
+    assert "AWS_ENDPOINT_URL" in found.advice
 
 
 def test_object_storage_of_an_unknown_kind_fails(tmp_path: Path) -> None:
