@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clnet.errors import ClnetError
 from clnet.platform.events import EventLog
 from clnet.platform.resolve import Assignment, stores_for
 from clnet.platform.workspace import Workspace
@@ -76,7 +78,7 @@ def train_on_ray(
 
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     trainer = TorchTrainer(
-        _train,  # type: ignore[arg-type]
+        _train_or_say_why,  # type: ignore[arg-type]
         train_loop_config={
             "pack": pack,
             "workspace": workspace,
@@ -142,3 +144,15 @@ def _train(config: dict[str, Any]) -> list[Delivery]:
 
     run.run(save)
     return deliver(run, artefact)
+
+
+def _train_or_say_why(config: dict[str, Any]) -> list[Delivery]:
+    """The train loop; what would only fail again is told instead of tried again."""
+    from clnet.platform.delivery import Delivery
+
+    try:
+        return _train(config)
+    except (ClnetError, ValueError, TypeError, LookupError) as error:
+        traceback.print_exc()  # into the worker's log
+        reason = str(error) if isinstance(error, ClnetError) else f"{type(error).__name__}: {error}"
+        return [Delivery(a.job_id, dropped=reason) for a in config["pack"].assignments]
