@@ -1,0 +1,79 @@
+"""A search on a real Ray: trials fork a dense version, the choice becomes a pruned one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny_hub import furnish, tiny_job
+
+from clnet.errors import Incompatible
+from clnet.platform.jobs import enqueue
+from clnet.platform.ray_runtime import ray_runtime
+from clnet.platform.runner import run_queued
+from clnet.tune_spaces.search import search_pruning_rates
+from clnet.tune_spaces.space import SearchSpace
+
+SPACE = SearchSpace(rates=(0.5, 0.9), recovery_steps=6, warm_up=1, reports=3, grace=1)
+
+
+@pytest.fixture(scope="module")
+def _ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    token = tmp_path_factory.mktemp("ray") / "token"
+    with ray_runtime(num_cpus=2, object_store_bytes=200 << 20, token_file=token):
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ray")
+def test_a_search_registers_the_highest_rate_that_holds(tmp_path: Path) -> None:
+    hub = furnish(tmp_path)
+    handles = enqueue([tiny_job("abdomen/liver"), tiny_job("abdomen/spleen", seed=1)], hub)
+    assert run_queued(hub)
+    dense = [handle.wait().results[0] for handle in handles]
+    told: list[float] = []
+    with hub.registry() as registry:
+
+        def search(tolerance: float, **changes: object) -> list:
+            return search_pruning_rates(
+                registry,
+                hub.catalog(),
+                dense,
+                SPACE.model_copy(update=changes),
+                tolerance=tolerance,
+                code_version="0",
+                storage=hub.runs,
+                progress=lambda fraction, text: told.append(fraction),
+            )
+
+        found = search(tolerance=1.0)  # every rate holds
+        assert [one.dense.ref for one in found] == dense
+        for one in found:
+            assert one.within
+            assert one.pruned.ticket is not None
+            assert one.pruned.ticket.rate == 0.9
+            assert one.pruned.ticket.sparsity == pytest.approx(0.9, abs=1e-3)
+            assert one.pruned.ticket.dense_sha == one.dense.sha256
+            assert [trial["rate"] for trial in one.pruned.ticket.details["trials"]] == [0.5, 0.9]
+            assert one.pruned.lineage.parents == (one.dense.ref,)
+            assert one.pruned.lineage.datasets == one.dense.lineage.datasets
+            assert len(registry.artefact(one.pruned.sha256)) < len(
+                registry.artefact(one.dense.sha256)
+            )
+        assert told == sorted(told)
+        assert not list(hub.runs.glob("search-*"))
+
+        none = search(tolerance=-1.0, rewind="none")  # none can
+        assert [one.pruned.status for one in none] == ["candidate", "candidate"]
+        assert not any(one.within for one in none)
+        with pytest.raises(Incompatible, match="pruned already"):
+            search_pruning_rates(
+                registry,
+                hub.catalog(),
+                [found[0].pruned.ref],
+                SPACE,
+                tolerance=0.1,
+                code_version="0",
+                storage=hub.runs,
+            )
