@@ -14,6 +14,7 @@ from clnet.model.artefact import (
     encode_decoder,
     encode_encoder,
 )
+from clnet.model.body_part_curve import Range
 from clnet.model.decoder import Channel, DecoderConfig, build_decoder
 from clnet.model.encoder import EncoderConfig
 from clnet.model.plan import Plan
@@ -24,7 +25,13 @@ PLAN = Plan(spacing=(6.0, 6.0, 6.0), patch_size=SIZE)
 
 def info(decoder) -> DecoderInfo:
     return DecoderInfo(
-        decoder.config, "a" * 64, TINY, "b" * 64, ("liver",), (), {"liver": (0.2, 0.4)}
+        decoder.config,
+        "a" * 64,
+        TINY,
+        "b" * 64,
+        ("liver",),
+        (),
+        {"liver": Range(0.2, 0.4, 0.1, 0.5)},
     )
 
 
