@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
 WINDOWS_HU = ((-1000.0, -200.0), (-160.0, 240.0), (150.0, 1150.0))  # lung, soft tissue, bone
 PATIENT_HU = -300.0
 PATIENT_AREA_MM2 = 3000.0
+CROPPED = 0.6  # share of a slice's rim inside the patient at which it is a detail, not a section
 BATCH_SLICES = 64
 
 
@@ -122,10 +123,12 @@ class BodyPartModel:
 
     def curve(self, volume: NDArray[Any], spacing: Spacing) -> BodyPartCurve:
         """The scan-wide curve of `volume` ``(Z, Y, X)``, normalised; `spacing` in mm (z, y, x)."""
-        threshold = (PATIENT_HU - self.config.mean) / self.config.std
-        area = (volume > threshold).sum(axis=(1, 2)) * spacing[1] * spacing[2]
+        inside = volume > (PATIENT_HU - self.config.mean) / self.config.std
+        patient = inside.sum(axis=(1, 2)) * spacing[1] * spacing[2] > PATIENT_AREA_MM2
         heights = self.height_of(self.raw_scores(volume, spacing))
-        return fit_curve(heights, spacing[0], area > PATIENT_AREA_MM2, self.per_mm)
+        curve = fit_curve(heights, spacing[0], patient, self.per_mm)
+        # a detail cut out of a body looks like nothing that the network knows
+        return replace(curve, quality=0.0) if _rim_share(inside) > CROPPED else curve
 
     def scores(self, volume: NDArray[Any], spacing: Spacing) -> NDArray[np.float64]:
         """Fitted score per slice, float64 ``(Z,)``; see :meth:`curve` for its quality."""
@@ -158,6 +161,14 @@ def _centred(size: int, room: int) -> tuple[slice, slice]:
     taken = min(size, room)
     to, start = (room - taken) // 2, (size - taken) // 2
     return slice(to, to + taken), slice(start, start + taken)
+
+
+def _rim_share(inside: NDArray[np.bool_]) -> float:
+    """Median over slices of the share of their outermost voxels that is inside the patient."""
+    rim = np.concatenate(
+        (inside[:, 0], inside[:, -1], inside[:, 1:-1, 0], inside[:, 1:-1, -1]), axis=1
+    )
+    return float(np.median(rim.mean(axis=1)))
 
 
 def build_body_part_network(config: BodyPartConfig, seed: int) -> BodyPartNetwork:
