@@ -24,6 +24,7 @@ __all__ = ["RayRuntime", "current_address", "ray_runtime"]
 MAX_OBJECT_STORE = 1 << 30
 """Bytes of shared memory at most, unless the caller asks for more."""
 
+ATTEMPTS = 2
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where Linux keeps it)
 
 QUIET = {
@@ -35,7 +36,6 @@ QUIET = {
     "RAY_worker_niceness": "0",
     # patience on machines that are busy with something else
     "RAY_NUM_REDIS_GET_RETRIES": "120",
-    "RAY_raylet_start_wait_time_s": "300",
     "RAY_worker_register_timeout_seconds": "300",
 }
 TRAIN = {
@@ -106,14 +106,7 @@ def ray_runtime(
     if address is not None:
         _connect(address)
     else:
-        ray.init(
-            num_cpus=num_cpus or os.cpu_count(),
-            include_dashboard=False,
-            object_store_memory=object_store_bytes or _object_store_bytes(),
-            log_to_driver=False,
-            configure_logging=False,
-            logging_level=logging.ERROR,
-        )
+        _start(num_cpus, object_store_bytes)
     try:
         yield _runtime(started=address is None)
     finally:
@@ -151,6 +144,30 @@ def _prepare_loopback(token_file: Path | None) -> None:
         from ray._private import ray_constants
 
         ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def _start(num_cpus: int | None, object_store_bytes: int | None) -> None:
+    """Start a local Ray; a second time if the machine was too busy for its time-outs."""
+    import ray
+
+    for attempt in range(ATTEMPTS):
+        try:
+            ray.init(
+                num_cpus=num_cpus or os.cpu_count(),
+                include_dashboard=False,
+                object_store_memory=object_store_bytes or _object_store_bytes(),
+                log_to_driver=False,
+                configure_logging=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:  # Ray says "timed out during startup" by a bare Exception
+            ray.shutdown()
+            if attempt == ATTEMPTS - 1:
+                raise ServiceError(
+                    f"a local Ray did not start: {error} `clnet doctor` looks for the cause"
+                ) from error
+        else:
+            return
 
 
 def _connect(address: str) -> None:
