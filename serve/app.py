@@ -19,7 +19,7 @@ from clnet.serve.graph import Front, ServedRelease, deployments
 from clnet.serve.intake import UploadLimits
 from clnet.serve.placement import Placement
 from clnet.serve.release import RegistrySource
-from clnet.serve.runtime import LOOPBACK, free_port, require_port, start_ray
+from clnet.serve.runtime import LOOPBACK, free_port, require_port, start_ray, stop_serve
 
 __all__ = ["ServiceHandle", "deploy"]
 
@@ -182,9 +182,7 @@ class _Stop:
             # takes Serve with it, much faster than in order
             ray.shutdown()
         elif ray.is_initialized():
-            from ray import serve
-
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            stop_serve()
         shutil.rmtree(self._spool, ignore_errors=True)
 
 

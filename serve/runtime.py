@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -10,10 +11,11 @@ from pathlib import Path
 
 from clnet.errors import ServiceError
 
-__all__ = ["LOOPBACK", "free_port", "require_port", "start_ray"]
+__all__ = ["LOOPBACK", "free_port", "require_port", "start_ray", "stop_serve"]
 
 LOOPBACK = "127.0.0.1"
 MAX_OBJECT_STORE = 2 << 30  # a scan of 512 x 512 x 1000 voxels is 0.5 GiB
+STOP_SECONDS = 60
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where Linux keeps it)
 
 ENVIRONMENT = {
@@ -26,6 +28,11 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     # Ray would give way to everything else on the machine, with nice 15
     "RAY_worker_niceness": "0",
+    # patience on machines that are busy with something else
+    "RAY_NUM_REDIS_GET_RETRIES": "120",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_worker_register_timeout_seconds": "300",
 }
 
 
@@ -37,6 +44,9 @@ def start_ray(num_cpus: int | None = None) -> bool:
 
     Returns:
         Whether it was started here, so that the caller is the one to shut it down.
+
+    Raises:
+        ServiceError: Ray could not start.
     """
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return False
@@ -49,16 +59,37 @@ def start_ray(num_cpus: int | None = None) -> bool:
     # both were read from the environment when ray was imported, perhaps before it was set
     ray_constants.ENABLE_RAY_CLUSTER = False
     Config.initialize("")
-    ray.init(
-        address="local",
-        num_cpus=num_cpus or os.cpu_count(),
-        include_dashboard=False,
-        object_store_memory=_object_store_bytes(),
-        log_to_driver=False,
-        configure_logging=False,
-        logging_level=logging.ERROR,
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus or os.cpu_count(),
+            include_dashboard=False,
+            object_store_memory=_object_store_bytes(),
+            log_to_driver=False,
+            configure_logging=False,
+            logging_level=logging.ERROR,
+        )
+    except Exception as error:  # Ray raises plain exceptions where a process is late
+        raise ServiceError(
+            f"Ray did not start: {error} Wait until the machine is less busy and try again"
+        ) from error
     return True
+
+
+def stop_serve() -> None:
+    """Stop Ray Serve and leave Ray running."""
+    import ray
+    from ray import serve
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is not None:
+        # the controller ends itself in this call; with retries, as `serve.shutdown` asks for it,
+        # Ray prints on the user's terminal that the call failed and is tried again
+        stop = client._controller.graceful_shutdown.options(max_task_retries=0)
+        with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+            ray.get(stop.remote(), timeout=STOP_SECONDS)
+    serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def free_port(host: str) -> int:
