@@ -30,7 +30,6 @@ ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     # patience on machines that are busy with something else
     "RAY_NUM_REDIS_GET_RETRIES": "120",
-    "RAY_agent_register_timeout_ms": "300000",
     "RAY_raylet_start_wait_time_s": "300",
     "RAY_worker_register_timeout_seconds": "300",
 }
