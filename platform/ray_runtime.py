@@ -1,55 +1,29 @@
 """Ray for whoever needs it: a private local one started on demand, or a cluster's.
 
-A local Ray listens on loopback alone and asks for a token even there, as other users of the
-machine can reach loopback too. On a cluster Ray's token authentication is required.
+On a cluster Ray's token authentication is required.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
-import os
-import secrets
 import socket
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from clnet import local_ray
 from clnet.errors import ServiceError
 
 __all__ = ["RayRuntime", "current_address", "ray_runtime"]
 
-MAX_OBJECT_STORE = 1 << 30
-"""Bytes of shared memory at most, unless the caller asks for more."""
-
-ATTEMPTS = 2
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where Linux keeps it)
-
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # on a machine without GPU an actor would warn that its CUDA_VISIBLE_DEVICES changes
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
-    # Ray would give way to everything else on the machine, with nice 15
-    "RAY_worker_niceness": "0",
-    # patience on machines that are busy with something else
-    "RAY_NUM_REDIS_GET_RETRIES": "120",
-    "RAY_worker_register_timeout_seconds": "300",
-}
 TRAIN = {
     # every helper process that Train starts imports Ray, some seconds on a small machine
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
-}
-LOOPBACK = {
-    # Ray's own switch for "the node's address is 127.0.0.1", the default on macOS and Windows:
-    # with it every server socket binds loopback. `_node_ip_address` alone is resolved away.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_AUTH_MODE": "token",
 }
 
 
@@ -92,12 +66,12 @@ def ray_runtime(
     Raises:
         ServiceError: the cluster cannot be reached, refuses, or has no clnet.
     """
-    _set({**QUIET, **TRAIN})
-    if not _initialised():
+    if not local_ray.is_connected():
+        local_ray.set_defaults(TRAIN)
         if address is None:
-            _prepare_loopback(token_file)
-        elif not _is_loopback(address):
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            local_ray.prepare_private(token_file)
+        else:
+            local_ray.prepare_cluster(loopback=_is_loopback(address))
     import ray
 
     if ray.is_initialized():
@@ -106,7 +80,7 @@ def ray_runtime(
     if address is not None:
         _connect(address)
     else:
-        _start(num_cpus, object_store_bytes)
+        local_ray.start(num_cpus, object_store_bytes=object_store_bytes)
     try:
         yield _runtime(started=address is None)
     finally:
@@ -115,59 +89,11 @@ def ray_runtime(
 
 def current_address() -> str | None:
     """Address of the Ray that this process is connected to; None if it is to none."""
-    if not _initialised():
+    if not local_ray.is_connected():
         return None
     import ray
 
     return str(ray.get_runtime_context().gcs_address)
-
-
-def _initialised() -> bool:
-    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
-
-
-def _set(variables: Mapping[str, str]) -> None:
-    for name, value in variables.items():
-        os.environ.setdefault(name, value)
-
-
-def _prepare_loopback(token_file: Path | None) -> None:
-    _set(LOOPBACK)
-    if token_file is not None and "RAY_AUTH_TOKEN" not in os.environ:
-        if not token_file.exists():
-            token_file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT, 0o600)
-            with open(descriptor, "w", encoding="ascii") as handle:
-                handle.write(secrets.token_hex(32))
-        os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(token_file))
-    if "ray" in sys.modules:  # imported before the switch was set, which it reads once
-        from ray._private import ray_constants
-
-        ray_constants.ENABLE_RAY_CLUSTER = False
-
-
-def _start(num_cpus: int | None, object_store_bytes: int | None) -> None:
-    """Start a local Ray; a second time if the machine was too busy for its time-outs."""
-    import ray
-
-    for attempt in range(ATTEMPTS):
-        try:
-            ray.init(
-                num_cpus=num_cpus or os.cpu_count(),
-                include_dashboard=False,
-                object_store_memory=object_store_bytes or _object_store_bytes(),
-                log_to_driver=False,
-                configure_logging=False,
-                logging_level=logging.ERROR,
-            )
-        except Exception as error:  # Ray says "timed out during startup" by a bare Exception
-            ray.shutdown()
-            if attempt == ATTEMPTS - 1:
-                raise ServiceError(
-                    f"a local Ray did not start: {error} `clnet doctor` looks for the cause"
-                ) from error
-        else:
-            return
 
 
 def _connect(address: str) -> None:
@@ -227,12 +153,3 @@ def _is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _object_store_bytes() -> int:
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = [MAX_OBJECT_STORE, pages // 10]
-    if SHARED_MEMORY.is_dir():
-        shm = os.statvfs(SHARED_MEMORY)
-        limits.append(shm.f_bavail * shm.f_frsize // 2)
-    return max(min(limits), 80 << 20)  # Ray refuses less than 75 MiB
