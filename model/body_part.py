@@ -44,7 +44,7 @@ class BodyPartConfig:
 
     pixels: int = 64
     pixel_mm: float = 8.0
-    widths: tuple[int, ...] = (16, 32, 48, 64)
+    widths: tuple[int, ...] = (16, 32, 64, 128)
     mean: float = -187.85
     std: float = 490.7
 
@@ -75,14 +75,19 @@ class BodyPartNetwork(nn.Module):
             )
             channels = width
         self.blocks = nn.Sequential(*blocks)
-        self.score = nn.Linear(channels, 1)
+        self.score = nn.Linear(2 * channels, 1)
+
+    def features(self, slices: Tensor) -> Tensor:
+        """Mean and maximum of every channel ``(B, 2 C)``: what the score is a sum of."""
+        low, high = self.get_buffer("low"), self.get_buffer("high")
+        windows = ((slices - low) / (high - low)).clamp(0, 1)
+        # torch's 2D convolution on CPU trains 1.6 times as fast with the channels last
+        maps: Tensor = self.blocks(windows.contiguous(memory_format=torch.channels_last))
+        return torch.cat((maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))), dim=1)
 
     def forward(self, slices: Tensor) -> Tensor:
         """Raw scores of `slices`."""
-        low, high = self.get_buffer("low"), self.get_buffer("high")
-        windows = ((slices - low) / (high - low)).clamp(0, 1)
-        features: Tensor = self.blocks(windows)
-        scores: Tensor = self.score(features.mean(dim=(2, 3)))
+        scores: Tensor = self.score(self.features(slices))
         return scores.squeeze(1)
 
 
@@ -94,12 +99,14 @@ class BodyPartModel:
         network: the slice network, in evaluation mode.
         raw, heights: knots of the monotone map from raw scores to heights.
         per_mm: usual rise of the height per mm.
+        error: how far fitted scores were from known heights, 90th percentile.
     """
 
     network: BodyPartNetwork
     raw: tuple[float, ...]
     heights: tuple[float, ...]
     per_mm: float
+    error: float = 0.0
 
     @property
     def config(self) -> BodyPartConfig:
@@ -111,22 +118,29 @@ class BodyPartModel:
         return ((hu.astype(np.float32) - self.config.mean) / self.config.std).astype(np.float32)
 
     @torch.inference_mode()
-    def raw_scores(self, volume: NDArray[Any], spacing: Spacing) -> NDArray[np.float64]:
-        """Raw network output per slice, float64 ``(Z,)``."""
+    def features(self, volume: NDArray[Any], spacing: Spacing) -> Tensor:
+        """Features of each slice of a normalised volume ``(Z, 2 C)``, on the CPU."""
         device = next(self.network.parameters()).device
         slices = body_part_slices(volume, spacing, self.config)
         parts = [
-            self.network(slices[first : first + BATCH_SLICES].to(device)).cpu()
+            self.network.features(slices[first : first + BATCH_SLICES].to(device)).cpu()
             for first in range(0, len(slices), BATCH_SLICES)
         ]
-        return torch.cat(parts).numpy().astype(np.float64)
+        return torch.cat(parts)
+
+    def raw_scores(self, volume: NDArray[Any], spacing: Spacing) -> NDArray[np.float64]:
+        """Raw network output per slice, float64 ``(Z,)``."""
+        weight = self.network.score.weight.detach().cpu().double()
+        bias = self.network.score.bias.detach().cpu().double()
+        scores = self.features(volume, spacing).double() @ weight[0] + bias
+        return scores.numpy().astype(np.float64)
 
     def curve(self, volume: NDArray[Any], spacing: Spacing) -> BodyPartCurve:
         """The scan-wide curve of `volume` ``(Z, Y, X)``, normalised; `spacing` in mm (z, y, x)."""
         inside = volume > (PATIENT_HU - self.config.mean) / self.config.std
         patient = inside.sum(axis=(1, 2)) * spacing[1] * spacing[2] > PATIENT_AREA_MM2
         heights = self.height_of(self.raw_scores(volume, spacing))
-        curve = fit_curve(heights, spacing[0], patient, self.per_mm)
+        curve = fit_curve(heights, spacing[0], patient, self.per_mm, self.error)
         # a detail cut out of a body looks like nothing that the network knows
         return replace(curve, quality=0.0) if _rim_share(inside) > CROPPED else curve
 
@@ -184,6 +198,7 @@ def encode_body_part_model(model: BodyPartModel) -> bytes:
         "raw": model.raw,
         "heights": model.heights,
         "per_mm": model.per_mm,
+        "error": model.error,
     }
     return pack_artefact("body-part model", model.network.state_dict(), facts)
 
@@ -203,5 +218,9 @@ def decode_body_part_model(data: bytes) -> BodyPartModel:
         raise IntegrityError(f"body-part model: weights do not fit: {error}") from error
     network.requires_grad_(False).eval()
     return BodyPartModel(
-        network, tuple(facts["raw"]), tuple(facts["heights"]), float(facts["per_mm"])
+        network,
+        tuple(facts["raw"]),
+        tuple(facts["heights"]),
+        float(facts["per_mm"]),
+        float(facts["error"]),
     )

@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, median_filter
+from scipy.ndimage import gaussian_filter1d
 from scipy.stats import theilslopes
 
 __all__ = ["BodyPartCurve", "Range", "fit_curve", "ranges_from_labels"]
 
 TRUSTED = 0.5  # quality from which a curve may gate
-SHORT_MM = 60.0  # scans shorter than this take the body's usual slope
-SMOOTH_MM = 25.0
-BEND = 0.05  # how far a body may leave the straight line, in body heights
-SPREAD = 0.1  # scatter about the line at which the quality is zero
+SHORT_MM = 100.0  # a scan shorter than this says nothing of its slope
+PRIOR_MM = 150.0  # length at which a scan's own slope counts as much as the usual one
+SLOPES = (0.85, 1.2)  # of the usual slope: bodies differ by height
+SMOOTH_MM = 60.0
+BEND = 0.02  # how far a body may leave the straight line, in body heights
+SPREAD = 0.15  # scatter about the line at which the quality is zero
+BEYOND = 0.3  # body heights past either end at which a score means no torso or head
 FIT_SLICES = 300
 SCATTERED_LAYERS = frozenset({"gtv", "lns"})
 
@@ -56,6 +59,7 @@ class BodyPartCurve:
         patient: whether a slice shows a patient, bool ``(Z,)``.
         quality: 0 to 1, how well the slices' own scores agree with a body's course.
         upside_down: scores fall towards the end that the header calls superior.
+        error: by how much scores may be off.
     """
 
     scores: NDArray[np.float64]
@@ -63,6 +67,7 @@ class BodyPartCurve:
     patient: NDArray[np.bool_]
     quality: float
     upside_down: bool
+    error: float = 0.0
 
     @property
     def trusted(self) -> bool:
@@ -100,45 +105,47 @@ def fit_curve(
     spacing_mm: float,
     patient: NDArray[np.bool_],
     per_mm: float,
+    error: float = 0.0,
 ) -> BodyPartCurve:
     """Fit a body's course through noisy scores of equidistant slices.
 
-    A Theil-Sen line, its slope kept near that of bodies, bent by the smoothed residual where
-    that is small: bodies differ in proportion, single slices err.
+    A Theil-Sen line, its slope drawn towards that of bodies the shorter the scan is, and bent a
+    little by what the residuals of many slices agree on: bodies differ in proportion, single
+    slices err.
 
     Args:
         slice_scores: calibrated score of each slice, ``(Z,)``.
         spacing_mm: distance of the slices.
         patient: slices to fit, ``(Z,)``.
         per_mm: usual rise of the score per mm, more than 0.
+        error: by how much fitted scores may be off.
     """
-    depth = len(slice_scores)
-    z = np.arange(depth) * spacing_mm
+    z = np.arange(len(slice_scores)) * spacing_mm
     if not patient.any():
-        return BodyPartCurve((z * per_mm).astype(np.float64), spacing_mm, patient, 0.0, False)
+        line = (z * per_mm).astype(np.float64)
+        return BodyPartCurve(line, spacing_mm, patient, 0.0, False, error)
     where = np.flatnonzero(patient)
     chosen = where[np.unique(np.linspace(0, len(where) - 1, FIT_SLICES).round().astype(int))]
-    long_enough = len(chosen) >= 4 and z[chosen[-1]] - z[chosen[0]] >= SHORT_MM
-    slope = per_mm
-    if long_enough:
-        slope = float(theilslopes(slice_scores[chosen], z[chosen]).slope)
-    agreement = slope / per_mm
-    upside_down = long_enough and agreement < -0.3
-    kept = float(np.clip(agreement, 0.6, 1.6)) * per_mm
-    offset = float(np.median(slice_scores[chosen] - kept * z[chosen]))
-    line = kept * z + offset
-    residual = slice_scores - line
-    scatter = float(np.median(np.abs(residual[chosen])))
-    quality = max(0.0, 1 - scatter / SPREAD)
-    if long_enough:
-        quality *= max(0.0, min(agreement, 1 / agreement)) if agreement > 0 else 0.0
-    held = np.interp(np.arange(depth), where, residual[where])
-    window = max(1, round(SMOOTH_MM / spacing_mm))
-    smooth = gaussian_filter1d(
-        median_filter(held, 2 * window + 1, mode="nearest"), window, mode="nearest"
+    length = z[chosen[-1]] - z[chosen[0]]
+    agreement = 1.0
+    if len(chosen) >= 4:
+        agreement = float(theilslopes(slice_scores[chosen], z[chosen]).slope) / per_mm
+    weight = length**2 / (length**2 + PRIOR_MM**2)
+    slope = per_mm * float(np.clip(1 + weight * (agreement - 1), *SLOPES))
+    line = slope * z + np.median(slice_scores[chosen] - slope * z[chosen])
+    residual = np.interp(np.arange(len(z)), where, (slice_scores - line)[where])
+    agreed = gaussian_filter1d(
+        np.clip(residual, -2 * BEND, 2 * BEND), SMOOTH_MM / spacing_mm, mode="reflect"
     )
-    scores = np.maximum.accumulate(line + np.clip(smooth, -BEND, BEND)).astype(np.float64)
-    return BodyPartCurve(scores, spacing_mm, patient, quality, upside_down)
+    scores = np.maximum.accumulate(line + np.clip(agreed, -BEND, BEND)).astype(np.float64)
+    quality = max(0.0, 1 - float(np.median(np.abs(residual[chosen]))) / SPREAD)
+    if length >= SHORT_MM:
+        likeness = min(agreement, 1 / agreement) if agreement > 0 else 0.0
+        quality *= float(np.clip((likeness - 0.2) / 0.4, 0, 1))
+    if scores[where].max() < -BEYOND or scores[where].min() > 1 + BEYOND:
+        quality = 0.0
+    upside_down = bool(length >= SHORT_MM and agreement < -0.3)
+    return BodyPartCurve(scores, spacing_mm, patient, quality, upside_down, error)
 
 
 def ranges_from_labels(

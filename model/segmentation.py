@@ -272,13 +272,17 @@ def _leaves(anatomies: Sequence[str]) -> list[frozenset[str]]:
 def _admitted(
     outputs: Sequence[Output], curve: BodyPartCurve | None, depth: int
 ) -> NDArray[np.bool_]:
-    """Slices of the scan that admit each output by its widened range, ``(outputs, Z)``."""
+    """Slices of the scan that admit each output, ``(outputs, Z)``.
+
+    By its widened range, and past that by as much as the scores may be off.
+    """
     admitted = np.ones((len(outputs), depth), bool)
     if curve is not None:
         scores = curve.on_grid(depth)
         for row, output in zip(admitted, outputs, strict=True):
             if output.range is not None:
-                row[:] = (output.range.low <= scores) & (scores <= output.range.high)
+                low, high = output.range.low - curve.error, output.range.high + curve.error
+                row[:] = (low <= scores) & (scores <= high)
     return admitted
 
 

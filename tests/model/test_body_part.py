@@ -35,7 +35,7 @@ def phantoms() -> list[Phantom]:
 @pytest.fixture(scope="module")
 def model(phantoms: list[Phantom]) -> BodyPartModel:
     trained = train_body_part_model(
-        [(image(p), SPACING) for p in phantoms], steps=90, seed=0, config=SMALL
+        [(image(p), SPACING) for p in phantoms], steps=120, seed=0, config=SMALL
     )
     return calibrate(trained, [(image(p), SPACING, p.height) for p in phantoms])
 
@@ -48,8 +48,8 @@ def test_slices_are_put_in_order_and_at_their_height(
         assert curve.scores.dtype == np.float64
         assert curve.scores.shape == phantom.height.shape
         assert (np.diff(curve.scores) >= 0).all()
-        assert np.corrcoef(curve.scores, phantom.height)[0, 1] > 0.95
-        assert np.abs(curve.scores - phantom.height).mean() < 0.15
+        assert curve.trusted
+        assert np.abs(curve.scores - phantom.height).mean() < 0.08
 
 
 def test_an_upside_down_scan_is_seen(model: BodyPartModel, phantoms: list[Phantom]) -> None:
@@ -125,7 +125,7 @@ def test_single_slices_that_err_do_not_bend_the_curve() -> None:
     noisy = truth + np.random.default_rng(0).normal(0, 0.02, 60)
     noisy[::9] += 0.5
     curve = fit_curve(noisy, 6.0, np.ones(60, bool), 1 / 900)
-    assert np.abs(curve.scores - truth).max() < 0.06
+    assert np.abs(curve.scores - truth).max() < 0.03
     assert curve.trusted
 
 
