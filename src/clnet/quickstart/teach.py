@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from clnet.anatomy import default_stratification
 from clnet.decoders_registry import DecoderRecord
 from clnet.hub import Hub
 from clnet.learning import learn
@@ -54,7 +55,7 @@ def teach(
             body_part_model=known.body_part_model_ref,
             seed=new.seed,
             start=starter[new.start].ref if new.start else None,
-            focus=tuple(sorted(_labelled(recipe, new.site))),
+            focus=tuple(sorted(_learned_from(recipe, new.site))),
             supporters=tuple(starter[name].ref for name in new.supporters),
             validation=Validation(batches=24, every=int(recipe.train["steps"])),
             command=COMMAND,
@@ -126,5 +127,11 @@ def _reads(record: DecoderRecord, dataset: str) -> bool:
     return any(use.ref == dataset for use in record.lineage.datasets)
 
 
-def _labelled(recipe: QuickstartRecipe, site: str) -> set[str]:
-    return {anatomy for members in recipe.sites[site].labels.values() for anatomy in members}
+def _learned_from(recipe: QuickstartRecipe, site: str) -> set[str]:
+    """What the new groups of a site learn: patches centred on more would be lost on them."""
+    groups = default_stratification()
+    new = {
+        a for name, g in recipe.decoders.items() if g.site == site for a in groups[name].anatomies
+    }
+    labelled = {a for members in recipe.sites[site].labels.values() for a in members}
+    return new & labelled
