@@ -20,17 +20,23 @@ LOWEST, HIGHEST = -1100, 4000
 def fingerprint(dataset: Dataset) -> dict[str, Any]:
     """Cases, geometry, intensity and anatomies of a dataset, JSON-able.
 
-    Every voxel is read once. ``intensity`` are percentiles of HU over what is denser than
-    -500 HU, to 1 HU. ``anatomies`` counts, by the name that the label contract shows, the
+    Every voxel is read once. ``intensity_hu`` are percentiles of HU over what is denser than
+    -500 HU, to 1 HU; ``foreground_hu`` adds mean and standard deviation, over the voxels that
+    carry a label. ``anatomies`` counts, by the name that the label contract shows, the
     cases that know it, the cases where it has voxels, and its voxels and millilitres.
     """
     histogram = np.zeros(HIGHEST - LOWEST + 1, np.int64)
+    foreground = np.zeros_like(histogram)
     anatomies: dict[str, dict[str, Any]] = {}
     for case in dataset:
-        histogram += _histogram(case.ct())
+        ct = case.ct()
+        labelled = np.zeros(ct.shape, np.bool_)
+        histogram += _histogram(ct[ct > BODY_HU])
         voxel_ml = float(np.prod(case.spacing)) / 1000
         for layer in case.layers:
-            counts = np.bincount(case.labels(layer).reshape(-1), minlength=256)
+            labels = case.labels(layer)
+            labelled |= labels > 0
+            counts = np.bincount(labels.reshape(-1), minlength=256)
             for entry in case.contract.for_layer(layer):
                 voxels = int(counts[entry.value])
                 known = anatomies.setdefault(
@@ -41,12 +47,14 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
                 known["seen"] += voxels > 0
                 known["voxels"] += voxels
                 known["ml"] += voxels * voxel_ml
+        foreground += _histogram(ct[labelled])
     records = dataset.manifest.cases
     return {
         "cases": len(records),
         "spacing_zyx_mm": _spread([record.spacing for record in records]),
         "shape_zyx": _spread([record.shape for record in records]),
         "intensity_hu": _percentiles(histogram),
+        "foreground_hu": _percentiles(foreground) | _moments(foreground),
         "anatomies": {
             name: values | {"ml": round(values["ml"], 1)}
             for name, values in sorted(anatomies.items())
@@ -54,12 +62,23 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _histogram(ct: NDArray[np.int16]) -> NDArray[np.int64]:
-    inside = np.clip(ct[ct > BODY_HU], LOWEST, HIGHEST).astype(np.int64) - LOWEST
-    return np.bincount(inside, minlength=HIGHEST - LOWEST + 1)
+def _histogram(hu: NDArray[np.int16]) -> NDArray[np.int64]:
+    values = np.clip(hu, LOWEST, HIGHEST).astype(np.int64) - LOWEST
+    return np.bincount(values, minlength=HIGHEST - LOWEST + 1)
 
 
-def _percentiles(histogram: NDArray[np.int64]) -> dict[str, int]:
+def _moments(histogram: NDArray[np.int64]) -> dict[str, float]:
+    """Voxels, mean and standard deviation in HU; nothing where there is no voxel."""
+    voxels = int(histogram.sum())
+    if not voxels:
+        return {}
+    hu = np.arange(LOWEST, HIGHEST + 1)
+    mean = float((histogram * hu).sum() / voxels)
+    std = float(np.sqrt((histogram * (hu - mean) ** 2).sum() / voxels))
+    return {"voxels": voxels, "mean": round(mean, 2), "std": round(std, 2)}
+
+
+def _percentiles(histogram: NDArray[np.int64]) -> dict[str, float]:
     total = np.cumsum(histogram)
     if not total[-1]:
         return {}

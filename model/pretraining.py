@@ -16,6 +16,7 @@ from clnet.model.augmentation import augment
 from clnet.model.ema import Average
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision, autocast
+from clnet.model.parallel import SOLO, Workers
 from clnet.model.training import Patches, Recipe, Trainee, decoder_step, to_images
 
 __all__ = ["EncoderTraining", "pretrain"]
@@ -87,6 +88,7 @@ def pretrain(
     last: int | None = None,
     precision: Precision = "auto",
     augment_seed: int | None = None,
+    workers: Workers = SOLO,
     on_batch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> None:
     """Train encoder and teachers on batches `first` to `last` - 1 (default: the recipe's end).
@@ -94,6 +96,8 @@ def pretrain(
     Args:
         training: changed in place.
         patches: the stream, of whole-body data.
+        workers: who train together; each takes its share of every batch, and all end with the
+            same weights.
         on_batch: called with `t` and the losses by teacher after each batch.
     """
     encoder, recipe = training.encoder, training.recipe
@@ -102,10 +106,10 @@ def pretrain(
     for teacher in training.teachers:
         teacher.decoder.train()
     for t in range(first, recipe.steps if last is None else last):
-        batch = patches(t)
+        batch = workers.share(patches(t))
         images = to_images(batch, device)
         if augment_seed is not None:
-            images = augment(images, augment_seed, t)
+            images = augment(images, augment_seed, t * workers.size + workers.rank)
         with autocast(precision, device):
             features = encoder(images)
         leaves = [f.detach().requires_grad_() for f in features]
@@ -114,16 +118,19 @@ def pretrain(
             weight = training.weights.get(teacher.name, 1.0)
             loss = decoder_step(teacher, leaves, batch, t, precision, weight)
             if loss is not None:
-                teacher.update(t)
                 losses[teacher.name] = loss
+            if workers.average(teacher.decoder.parameters(), loss is not None, device):
+                teacher.update(t)
             if teacher.average is not None:
                 teacher.average.update(teacher.decoder, t)
-        taught = [(f, leaf.grad) for f, leaf in zip(features, leaves, strict=True)]
-        if any(gradient is not None for _, gradient in taught):
-            torch.autograd.backward(
-                [f for f, gradient in taught if gradient is not None],
-                [gradient for _, gradient in taught if gradient is not None],
-            )
+        taught = [
+            (f, leaf.grad)
+            for f, leaf in zip(features, leaves, strict=True)
+            if leaf.grad is not None
+        ]
+        if taught:
+            torch.autograd.backward([f for f, _ in taught], [gradient for _, gradient in taught])
+        if workers.average(encoder.parameters(), bool(taught), device):
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), recipe.gradient_clip)
             for group in training.optimizer.param_groups:
                 group["lr"] = recipe.rate_at(t)

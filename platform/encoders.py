@@ -17,15 +17,20 @@ from clnet.data_catalog import PatchStream
 from clnet.model.decoder import Channel, DecoderConfig, build_decoder
 from clnet.model.encoder import EncoderConfig, Kernel, build_encoder
 from clnet.model.numerics import Precision
+from clnet.model.parallel import SOLO, Workers
 from clnet.model.pretraining import EncoderTraining, pretrain
 from clnet.model.training import Recipe, Trainee
 
-__all__ = ["Teacher", "train_encoder"]
+__all__ = ["Cancelled", "Teacher", "train_encoder"]
 
 TALK_EVERY = 10
 HEADS = 3
 
 Progress = Callable[[float, str], None]
+
+
+class Cancelled(Exception):
+    """The training is no longer wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ def train_encoder(
     checkpoint: Path,
     checkpoint_every: int = 200,
     device: torch.device | None = None,
+    workers: Workers = SOLO,
+    cancelled: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
 ) -> EncoderTraining:
     """Train an encoder and its teachers to the end of `recipe`, going on from `checkpoint`.
@@ -70,12 +77,19 @@ def train_encoder(
         teachers: decoders that learn at once with it.
         widths, kernels: of the teachers.
         checkpoint: file, written every `checkpoint_every` batches, whole or not at all.
+        device: of all workers alike; the CPU by default.
+        workers: who train together, all with the same arguments; the first writes.
+        cancelled: asked at every checkpoint.
 
     Returns:
         The training with its averaged weights in encoder and teachers.
+
+    Raises:
+        Cancelled: it was.
     """
+    device = device or torch.device("cpu")
     training = EncoderTraining(
-        build_encoder(config, seed).to(device or torch.device("cpu")),
+        build_encoder(config, seed).to(device),
         [
             Trainee(
                 teacher.name,
@@ -90,7 +104,7 @@ def train_encoder(
                     ),
                     config,
                     seed + 1 + index,
-                ).to(device or torch.device("cpu")),
+                ).to(device),
                 recipe,
             )
             for index, teacher in enumerate(teachers)
@@ -100,6 +114,8 @@ def train_encoder(
     )
     first = _resume(training, checkpoint)
     for start in range(first, recipe.steps, checkpoint_every):
+        if workers.any(cancelled(), device):
+            raise Cancelled
         stop = min(recipe.steps, start + checkpoint_every)
         pretrain(
             training,
@@ -108,9 +124,11 @@ def train_encoder(
             last=stop,
             precision=precision,
             augment_seed=stream.spec.seed if stream.spec.augment else None,
+            workers=workers,
             on_batch=_talk(recipe.steps, progress),
         )
-        _keep(training, stop, checkpoint)
+        if workers.rank == 0:
+            _keep(training, stop, checkpoint)
     training.finish()
     return training
 

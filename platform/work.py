@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from clnet.decoders_registry import JobRecord, Registry
-from clnet.errors import ClnetError, Incompatible
+from clnet.errors import ClnetError
 from clnet.platform.delivery import Delivery
+from clnet.platform.encoder_jobs import ENCODER_JOB
+from clnet.platform.encoder_work import encoder_work
+from clnet.platform.endings import end_job, reason_of
 from clnet.platform.events import EventLog
 from clnet.platform.jobs import DECODER_JOB, DecoderJob
 from clnet.platform.pack_run import CANCELLED
@@ -22,9 +25,9 @@ from clnet.platform.workspace import Workspace
 if TYPE_CHECKING:
     import ray
 
-__all__ = ["KINDS", "PackWork", "Work", "end_job", "prepare"]
+__all__ = ["KINDS", "PackWork", "Work", "prepare"]
 
-KINDS = (DECODER_JOB,)
+KINDS = (DECODER_JOB, ENCODER_JOB)
 PACK = "pack.json"
 
 Artefacts = Mapping[str, "ray.ObjectRef[bytes]"]
@@ -80,25 +83,29 @@ class PackWork:
                 deliveries = train_on_ray(self.pack, workspace, share, needed)
             except TrainingFailedError as error:
                 for job_id in self.job_ids:
-                    end_job(job_id, workspace, registry, "failed", error=_reason(error))
+                    end_job(job_id, workspace, registry, "failed", error=reason_of(error))
                 return
             for assignment, delivery in zip(self.pack.assignments, deliveries, strict=True):
                 _end(assignment, delivery, workspace, registry)
 
 
 def prepare(jobs: Sequence[JobRecord], workspace: Workspace, registry: Registry) -> list[Work]:
-    """Resolve claimed jobs and pack them; one that cannot be done fails here.
+    """Resolve claimed jobs and pack the decoders'; one that cannot be done fails here.
 
     Jobs that were in a pack when an earlier runner died form that pack again, less those that
     it finished, so that the run goes on from its checkpoint.
     """
     catalog = workspace.catalog()
+    encoders: list[Work] = []
     fresh: list[Assignment] = []
     begun: dict[str, list[Assignment]] = {}
     for job in jobs:
         log = EventLog(workspace.job_folder(job.id))
         log.append("started")
         try:
+            if job.kind == ENCODER_JOB:
+                encoders.append(encoder_work(job))
+                continue
             assignment = resolve(job.id, DecoderJob.model_validate(job.spec), registry, catalog)
         except (ClnetError, ValueError, OSError) as error:
             end_job(job.id, workspace, registry, "failed", error=str(error))
@@ -115,25 +122,7 @@ def prepare(jobs: Sequence[JobRecord], workspace: Workspace, registry: Registry)
             kept = workspace.job_folder(assignment.job_id) / PACK
             kept.write_text(json.dumps({"name": pack.name}), encoding="utf-8")
     packs += [Pack(name, tuple(members)) for name, members in begun.items()]
-    return [PackWork(pack) for pack in packs]
-
-
-def end_job(
-    job_id: str,
-    workspace: Workspace,
-    registry: Registry,
-    status: str,
-    *,
-    error: str | None = None,
-    results: Sequence[str] = (),
-) -> None:
-    """Write how a job ended, for the registry and for whoever follows its events."""
-    try:
-        registry.update_job(job_id, status=status, error=error, results=results)  # type: ignore[arg-type]
-    except Incompatible:  # it was ended before
-        return
-    log = EventLog(workspace.job_folder(job_id))
-    log.append(status, message=error or "", results=tuple(results))
+    return encoders + [PackWork(pack) for pack in packs]
 
 
 def _end(
@@ -151,9 +140,3 @@ def _end(
             end_job(job_id, workspace, registry, "failed", error=str(error))
         else:
             end_job(job_id, workspace, registry, "succeeded", results=(record.ref,))
-
-
-def _reason(error: Exception) -> str:
-    """The last line of what a worker died of, without Ray's frames."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -43,6 +43,17 @@ def test_a_queued_job_is_listed_shown_logged_and_cancelled(tmp_path: Path) -> No
     assert [json.loads(event)["kind"] for event in events] == ["queued", "cancelled"]
 
 
+def test_the_plan_of_an_encoder_is_shown_by_command(tmp_path: Path) -> None:
+    furnish(tmp_path)
+    shown = records(
+        tmp_path,
+        *("encoders", "plan", "--dataset", "site-a/boxes"),
+        *("--set", "patch_voxels=4096", "--set", "features=4", "--set", "spacing=[6, 6, 6]"),
+    )
+    assert shown["plan"]["patch_size"] == [16, 16, 16]
+    assert shown["network"]["features"] == [4, 8, 16]
+
+
 @pytest.mark.slow
 def test_decoders_are_trained_and_pruned_by_command(tmp_path: Path) -> None:
     workspace = tmp_path / "workspace"

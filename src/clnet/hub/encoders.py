@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
 from clnet.decoders_registry import EncoderRecord, Registry
+from clnet.errors import InputError
+from clnet.platform.workspace import Workspace
+
+if TYPE_CHECKING:
+    from clnet.model.encoder import EncoderConfig
+    from clnet.model.plan import Plan
+    from clnet.platform.encoder_jobs import EncoderJob
+    from clnet.platform.jobs import JobHandle
 
 __all__ = ["Encoders"]
 
@@ -10,8 +23,10 @@ __all__ = ["Encoders"]
 class Encoders:
     """Frozen encoders of one hub."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, workspace: Workspace, registry: Registry, ray: str | None) -> None:
+        self._workspace = workspace
         self._registry = registry
+        self._ray = ray
 
     def list(self) -> list[EncoderRecord]:
         """Every version, by name."""
@@ -24,3 +39,66 @@ class Encoders:
             NotFound: there is none.
         """
         return self._registry.encoder(ref)
+
+    def plan(self, dataset: str | Sequence[str], **settings: Any) -> tuple[Plan, EncoderConfig]:
+        """The plan and the network that :meth:`train` would use for these datasets."""
+        from clnet.platform.encoder_jobs import plan_of
+
+        job = _job({"name": "plan", "dataset": dataset, **settings})
+        catalog = self._workspace.catalog()
+        plan = plan_of(job, [catalog.get(ref) for ref in job.dataset], self._registry)
+        return plan, job.network(plan)
+
+    def submit(self, dataset: str | Sequence[str], name: str, **settings: Any) -> JobHandle:
+        """Queue the training of an encoder on whole-body data, and return at once.
+
+        Args:
+            dataset: ref of one dataset or of several.
+            name: of the encoder; a name that is there already gets its next version.
+            settings: other fields of :class:`clnet.platform.encoder_jobs.EncoderJob`.
+
+        Raises:
+            NotFound: a dataset or body-part model that is not there.
+            InputError: settings that contradict each other, or datasets that teach nothing.
+        """
+        from clnet.platform.encoder_jobs import enqueue_encoder
+        from clnet.platform.jobs import JobHandle
+        from clnet.platform.runner import ensure_runner
+
+        job = _job({"name": name, "dataset": dataset, **settings})
+        queued = enqueue_encoder(job, self._workspace)
+        ensure_runner(self._workspace, self._ray)
+        return JobHandle(queued.id, self._workspace, self._ray)
+
+    def train(
+        self,
+        dataset: str | Sequence[str],
+        name: str = "encoder",
+        progress: Callable[[float, str], None] | None = None,
+        **settings: Any,
+    ) -> EncoderRecord:
+        """Train an encoder and wait for it. If the caller dies, the training goes on.
+
+        Args:
+            dataset, name, settings: see :meth:`submit`.
+            progress: told the fraction done and the loss.
+
+        Raises:
+            JobFailed: the job failed or was cancelled; the message says why.
+        """
+        handle = self.submit(dataset, name, **settings)
+        for event in handle.events():
+            if progress is not None and event.fraction is not None:
+                progress(event.fraction, event.message)
+        return self._registry.encoder(handle.wait().results[0])
+
+
+def _job(values: dict[str, Any]) -> EncoderJob:
+    from clnet.platform.encoder_jobs import EncoderJob
+
+    try:
+        return EncoderJob.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "job"
+        raise InputError(f"encoder job: {place}: {first['msg']}") from None

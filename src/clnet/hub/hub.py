@@ -88,7 +88,7 @@ class Hub:
         """Frozen encoders."""
         from clnet.hub.encoders import Encoders
 
-        return Encoders(self.registry)
+        return Encoders(self.workspace, self.registry, self.ray)
 
     @cached_property
     def decoders(self) -> Decoders:

@@ -8,10 +8,10 @@ from clnet.anatomy import vocabulary
 from clnet.anatomy.phantom import PHANTOM_ANATOMIES
 from clnet.decoders_registry import Lineage
 from clnet.hub import Hub
-from clnet.model.artefact import DecoderInfo, encode_decoder
 from clnet.model.encoder import EncoderConfig
 from clnet.model.training import Trainee
 from clnet.platform.encoders import Teacher
+from clnet.platform.teachers import encode_teacher, register_teacher
 from clnet.starter.recipe import StarterRecipe
 
 __all__ = ["TEACHERS", "register_teachers", "teachers"]
@@ -35,26 +35,7 @@ def register_teachers(
     """Store the teachers as decoder versions; again is as once."""
     pinned = hub.registry.encoder(encoder)
     body_part_model = hub.registry.body_part_model(bpr)
+    config = EncoderConfig.from_dict(pinned.config)
     for trainee in trained:
-        decoder = trainee.finish()
-        members = [channel.members for channel in decoder.config.channels]
-        info = DecoderInfo(
-            config=decoder.config,
-            encoder_sha256=pinned.sha256,
-            encoder_config=EncoderConfig.from_dict(pinned.config),
-            bpr_sha256=body_part_model.sha256,
-            learned=tuple(sorted(m[0] for m in members if len(m) == 1)),
-            unions=tuple(m for m in members if len(m) > 1),
-        )
-        hub.registry.add_decoder(
-            trainee.name,
-            encode_decoder(decoder, info),
-            encoder=pinned.ref,
-            body_part_model=body_part_model.ref,
-            config=decoder.config.to_dict(),
-            metrics={},
-            learned=info.learned,
-            unions=info.unions,
-            lineage=lineage,
-            alias=None,
-        )
+        artefact = encode_teacher(trainee.finish(), pinned.sha256, config, body_part_model.sha256)
+        register_teacher(hub.registry, trainee.name, artefact, pinned, body_part_model, lineage)
