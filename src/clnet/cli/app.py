@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from clnet import __version__
-from clnet.cli import anatomies, datasets, decoders, encoders, jobs, releases
+from clnet.cli import anatomies, body_parts, datasets, decoders, encoders, jobs, releases
 from clnet.cli.doctor import doctor
 from clnet.cli.quickstart import quickstart
 from clnet.cli.segment import segment
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.add_typer(anatomies.app, name="anatomies")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(encoders.app, name="encoders")
+app.add_typer(body_parts.app, name="body-parts")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(decoders.app, name="decoders")
 app.add_typer(releases.app, name="releases")

@@ -15,6 +15,7 @@ from clnet.platform.workspace import Workspace
 if TYPE_CHECKING:
     from clnet.data_catalog import Catalog
     from clnet.decoders_registry import Registry, ReleaseRecord
+    from clnet.hub.body_parts import BodyParts
     from clnet.hub.datasets import Datasets
     from clnet.hub.decoders import Decoders
     from clnet.hub.encoders import Encoders
@@ -62,7 +63,7 @@ class Hub:
         self._open.close()
         registry = self.__dict__.pop("registry", None)
         if registry is not None:
-            for noun in ("datasets", "encoders", "decoders", "jobs", "releases"):
+            for noun in ("datasets", "encoders", "body_parts", "decoders", "jobs", "releases"):
                 self.__dict__.pop(noun, None)
             registry.close()
 
@@ -89,6 +90,13 @@ class Hub:
         from clnet.hub.encoders import Encoders
 
         return Encoders(self.workspace, self.registry, self.ray)
+
+    @cached_property
+    def body_parts(self) -> BodyParts:
+        """Body-part models: where on the body a slice is."""
+        from clnet.hub.body_parts import BodyParts
+
+        return BodyParts(self.catalog, self.registry)
 
     @cached_property
     def decoders(self) -> Decoders:

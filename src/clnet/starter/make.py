@@ -14,11 +14,11 @@ from clnet.model.artefact import encode_encoder
 from clnet.model.body_part import encode_body_part_model
 from clnet.model.encoder import freeze
 from clnet.model.numerics import numerics_class
+from clnet.platform.body_parts import make_body_part_model
 from clnet.platform.evaluation import mean_dsc
 from clnet.platform.register import code_version
 from clnet.serve import load_release
 from clnet.stages import Stage, Stages
-from clnet.starter.body_part import make_body_part_model
 from clnet.starter.data import contribute_phantoms, contribute_real_scans, record
 from clnet.starter.decoders import COMMAND, prune_decoders, train_decoders
 from clnet.starter.encoder import pretrain_encoder
@@ -149,7 +149,8 @@ def _body_part_model(
         pass
     plan = recipe.make_plan().to_dict()
     stores = [hub.catalog.plan_store(dataset, plan) for dataset in datasets]
-    model = make_body_part_model(stores, recipe, stage)
+    part = recipe.body_part_model
+    model = make_body_part_model(stores, recipe.plan.spacing, part.steps, part.seed, stage)
     made = hub.registry.add_body_part_model(
         recipe.name,
         encode_body_part_model(model),

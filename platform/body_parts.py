@@ -1,0 +1,85 @@
+"""Body-part models: order learned from slices alone, heights from two landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clnet.anatomy import vocabulary
+from clnet.data_catalog import PlanStore
+from clnet.data_catalog.plan_store import PlannedCase
+from clnet.errors import InputError
+from clnet.model.body_part import BodyPartModel
+from clnet.model.body_part_training import calibrate, train_body_part_model
+from clnet.model.plan import Plan
+
+__all__ = ["BODY_PART_PLAN", "known_heights", "make_body_part_model"]
+
+Progress = Callable[[float, str], None]
+
+BODY_PART_PLAN = Plan(spacing=(6.0, 6.0, 6.0), patch_size=(48, 48, 48))
+"""Grid and intensities of the slices; every encoder's scans are brought to them."""
+
+MAX_CASES = 500  # all are in memory at once
+BOTTOM, TOP = ("hip_left", "hip_right"), ("skull",)
+
+
+def make_body_part_model(
+    stores: Sequence[PlanStore],
+    spacing: tuple[float, float, float],
+    steps: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> BodyPartModel:
+    """Learn the order of slices of every case, then put the scores on the body.
+
+    Args:
+        stores: of a plan with the intensities of :data:`BODY_PART_PLAN`.
+        spacing: of that plan, (z, y, x) in mm.
+        steps: of the optimiser.
+        seed: of weights and sampling, and of which cases are left out of very many.
+
+    Raises:
+        InputError: no case shows hips and skull whole and labelled, so that nothing says
+            where 0 and 1 are.
+    """
+    every = [(store, case_id) for store in stores for case_id in store.case_ids]
+    chosen = np.random.default_rng(seed).permutation(len(every))[:MAX_CASES]
+    cases = [every[index][0].open(every[index][1]) for index in sorted(chosen)]
+    images = [np.asarray(case.image, dtype=np.float32) for case in cases]
+    known = [
+        (image, spacing, heights)
+        for image, case in zip(images, cases, strict=True)
+        if (heights := known_heights(case)) is not None
+    ]
+    if not known:
+        raise InputError(
+            "body-part model: no case shows both hips and skull whole, with labels of both; add "
+            "a dataset of whole bodies that has them"
+        )
+    model = train_body_part_model([(image, spacing) for image in images], steps, seed, progress)
+    return calibrate(model, known)
+
+
+def known_heights(case: PlannedCase) -> NDArray[np.float64] | None:
+    """Height of every slice of a case that shows both landmarks whole, else None.
+
+    0 is the lowest slice of the hips, 1 the highest of the skull.
+    """
+    bottom = _slices(case, BOTTOM)
+    top = _slices(case, TOP)
+    depth = case.image.shape[0]
+    if not len(bottom) or not len(top) or bottom[0] == 0 or top[-1] == depth - 1:
+        return None
+    return np.asarray((np.arange(depth) - bottom[0]) / (top[-1] - bottom[0]), dtype=np.float64)
+
+
+def _slices(case: PlannedCase, anatomies: tuple[str, ...]) -> NDArray[np.intp]:
+    leaves = {leaf for name in anatomies for leaf in vocabulary().leaves(name)}
+    for layer in case.contract.layers:
+        values = [e.value for e in case.contract.for_layer(layer) if set(e.members) <= leaves]
+        if values:
+            return np.flatnonzero(np.isin(case.labels[layer], values).any(axis=(1, 2)))
+    return np.array([], dtype=np.intp)

@@ -1,0 +1,41 @@
+"""``clnet body-parts``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from clnet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, open_hub
+from clnet.cli.show import listing, progress
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Body-part models: where on the body a slice is.", no_args_is_help=True)
+
+
+@app.command("list", epilog="Example: clnet body-parts list")
+def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """Every version of every body-part model."""
+    rows = [
+        {"ref": one.ref, "created": f"{one.created:%Y-%m-%d %H:%M}", "sha256": one.sha256}
+        for one in open_hub(workspace).body_parts.list()
+    ]
+    listing(rows, as_json=as_json, empty="no body-part model yet: clnet body-parts train --help")
+
+
+@app.command(epilog="Example: clnet body-parts train whole-body --dataset ref/whole-body@1")
+def train(
+    name: Annotated[str, typer.Argument(help="Of the model; one that is there gets a version.")],
+    dataset: Annotated[
+        list[str],
+        typer.Option(help="Dataset to learn from, hips and skull labelled; may be repeated."),
+    ],
+    steps: Annotated[int, typer.Option(min=1, help="Of the optimiser.")] = 1500,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and sampling.")] = 0,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Train a body-part model: the order of slices, then heights from hips and skull."""
+    with progress("body parts") as tell:
+        made = open_hub(workspace).body_parts.train(tuple(dataset), name, steps, seed, tell)
+    typer.echo(made.ref)
