@@ -27,6 +27,7 @@ from clnet.decoders_registry import DecoderRecord, ReleaseRecord
 from clnet.hub import Hub, connect
 from clnet.judging import channels_of, dense_model
 from clnet.model.ticket import sparsity
+from clnet.platform.ray_runtime import ray_runtime
 from clnet.serve import load_release
 from clnet.stages import Stage, Stages
 from clnet.starter import RELEASE, held_out_figures
@@ -62,16 +63,18 @@ class Benchmark:
             stage.outcome = f"release {starter.name}: {len(starter.decoders)} decoders"
         known = {record.group: record for record in starter.decoders}
         datasets = self._data()
-        with self._stage("train") as stage:
-            dense = teach(self.hub, self.recipe, datasets, known, stage)
-            stage.outcome = f"{len(dense)} new decoders"
-        with self._stage("prune") as stage:
-            pruned = prune(self.hub, self.recipe, datasets, dense, stage)
-            stage.outcome = f"{len(pruned)} decoders at rate {self.recipe.prune['rate']}"
+        # one Ray for all that learns; it ends before the judging, which needs the cores
+        with ray_runtime(self.hub.ray, token_file=self.hub.workspace.ray_token):
+            with self._stage("train") as stage:
+                dense = teach(self.hub, self.recipe, datasets, known, stage)
+                stage.outcome = f"{len(dense)} new decoders"
+            with self._stage("prune") as stage:
+                pruned = prune(self.hub, self.recipe, datasets, dense, stage)
+                stage.outcome = f"{len(pruned)} decoders at rate {self.recipe.prune['rate']}"
+            learned, random = self._compare(starter, datasets[WHOLE])
         with self._stage("release") as stage:
             whole = release(self.hub, "benchmark", list(pruned.values()), starter.name)
             stage.outcome = f"{whole.name}: {len(whole.decoders)} decoders, parent {starter.name}"
-        learned, random = self._compare(starter, datasets[WHOLE])
         return self._figures(starter, whole, dense, pruned, learned, random)
 
     @contextmanager
