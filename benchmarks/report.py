@@ -103,7 +103,7 @@ def report(
     say.print(table(f"{name}: targets", ("figure", "value", "target", ""), rows))
     for note in notes:
         say.print(f"[yellow]{note}[/]", highlight=False)
-    say.print(f"Result    {shown(path)}", highlight=False)
+    say.print(f"Result    {path}", highlight=False)
     return path
 
 
@@ -124,15 +124,18 @@ def _cell(value: Any) -> str:
 
 
 def command() -> str:
-    """What was typed, paths inside the repository as seen from its root."""
-    script = shown(Path(sys.argv[0]))
-    return shlex.join(["python", script, *sys.argv[1:]])
+    """What was typed, paths as seen from the root of the repository."""
+    return shlex.join(["python", shown(Path(sys.argv[0])), *map(_seen_from_root, sys.argv[1:])])
 
 
 def shown(path: Path) -> str:
-    """A path as a reader elsewhere can use it."""
-    full = path.resolve()
-    return str(full.relative_to(ROOT)) if full.is_relative_to(ROOT) else str(path)
+    """A path as seen from the root of the repository, so that it means something elsewhere."""
+    return os.path.relpath(path.resolve(), ROOT)
+
+
+def _seen_from_root(argument: str) -> str:
+    """An absolute path tells readers of this machine alone, whoever it belongs to."""
+    return shown(Path(argument)) if Path(argument).is_absolute() else argument
 
 
 def machine() -> dict[str, Any]:
