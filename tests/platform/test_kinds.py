@@ -1,0 +1,136 @@
+"""Pruning and updating a version through a pack, without Ray."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_hub import EXACT, contribute, furnish, tiny_job
+
+from clnet.decoders_registry import DecoderRecord
+from clnet.model.artefact import decode_decoder
+from clnet.model.decoder import Decoder
+from clnet.model.ticket import prunable, sparsity
+from clnet.platform.delivery import Delivery, deliver
+from clnet.platform.jobs import DecoderJob
+from clnet.platform.pack_run import PackRun
+from clnet.platform.register import register
+from clnet.platform.resolve import resolve, stores_for
+from clnet.platform.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return furnish(tmp_path_factory.mktemp("hub"))
+
+
+def work(hub: Workspace, job: DecoderJob) -> tuple[DecoderRecord, Delivery]:
+    """Do a job in this process and register what comes of it."""
+    with hub.registry() as registry:
+        assignment = resolve("job", job, registry, hub.catalog())
+        stores = stores_for(job, registry, hub.catalog())
+        run = PackRun(
+            (assignment,),
+            stores,
+            registry.artefact,
+            torch.device("cpu"),
+            lambda *told: None,
+            lambda job_id: False,
+        )
+        run.run(lambda run: None)
+        (delivery,) = deliver(run, registry.artefact)
+        return register(delivery, assignment, registry), delivery
+
+
+@pytest.fixture(scope="module")
+def dense(hub: Workspace) -> DecoderRecord:
+    return work(hub, tiny_job("abdomen/kidneys", steps=40))[0]
+
+
+@pytest.fixture(scope="module")
+def pruned(hub: Workspace, dense: DecoderRecord) -> DecoderRecord:
+    return work(hub, changed(dense, kind="prune", rate=0.8))[0]
+
+
+def changed(base: DecoderRecord, **changes: object) -> DecoderJob:
+    return tiny_job("abdomen/kidneys", base=base.ref, widths=(), **changes)
+
+
+def decoder(hub: Workspace, record: DecoderRecord) -> Decoder:
+    with hub.registry() as registry:
+        return decode_decoder(registry.artefact(record.sha256))[0]
+
+
+def test_pruning_makes_a_version_with_a_ticket(
+    hub: Workspace, dense: DecoderRecord, pruned: DecoderRecord
+) -> None:
+    assert pruned.ticket is not None
+    assert pruned.ticket.rate == 0.8
+    assert pruned.ticket.dense_sha == dense.sha256
+    assert pruned.ticket.rewind == "20"
+    assert pruned.lineage.parents == (dense.ref,)
+    assert (pruned.learned, pruned.ranges) == (dense.learned, dense.ranges)
+    assert sparsity([decoder(hub, pruned)]) == pytest.approx(0.8, abs=1e-3)
+
+
+def test_survivors_begin_at_the_rewound_weights(hub: Workspace, dense: DecoderRecord) -> None:
+    barely = changed(dense, kind="prune", rate=0.8, steps=1, learning_rate=1e-12, ema=0.0)
+    at_once = decoder(hub, work(hub, barely)[0])
+    with hub.registry() as registry:
+        early = decode_decoder(registry.artefact(dense.lineage.config["rewind"]["sha256"]))[0]
+    for name, weight in prunable(at_once).items():
+        kept = weight != 0
+        assert torch.allclose(weight[kept], prunable(early)[name][kept], atol=1e-6)
+
+
+def test_an_update_keeps_the_ticket_and_names_its_parent(
+    hub: Workspace, pruned: DecoderRecord
+) -> None:
+    new = contribute(hub, "site-n/boxes", dict(EXACT), range(10, 15))
+    record, _ = work(hub, changed(pruned, kind="update", dataset=new, tolerance=1.0))
+    before, after = decoder(hub, pruned), decoder(hub, record)
+    assert record.parent_ref == pruned.ref
+    assert record.status == "accepted"
+    assert record.ticket is not None
+    assert record.ticket.mask_sha256 == pruned.ticket.mask_sha256  # type: ignore[union-attr]
+    moved = 0
+    for name, weight in prunable(after).items():
+        assert not weight[prunable(before)[name] == 0].any()
+        moved += int((weight != prunable(before)[name]).sum())
+    assert moved
+
+
+def test_an_update_that_harms_an_anatomy_stays_a_candidate(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    new = contribute(hub, "site-g/boxes", dict(EXACT), range(20, 25))
+    wild = changed(dense, kind="update", dataset=new, learning_rate=1.0, ema=0.0, tolerance=0.0)
+    record, delivery = work(hub, wild)
+    judged = delivery.metrics["update"]
+    print(judged, record.status_reason)
+    assert judged["before"].keys() == judged["after"].keys() == {"kidney_left", "kidney_right"}
+    assert record.status == "candidate"
+    assert "fell from" in record.status_reason
+
+
+def test_an_update_is_judged_by_the_labels_of_the_new_data(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    swapped = {"1": "ignore", "2": "ignore", "3": "kidney_right", "4": "kidney_left"}
+    other = contribute(hub, "site-s/swapped", swapped, range(20, 25))
+    job = changed(dense, kind="update", dataset=other, learning_rate=3e-2, ema=0.5, tolerance=0.0, steps=30)
+    record, delivery = work(hub, job)
+    judged = delivery.metrics["update"]
+    print(judged, record.status_reason, dense.metrics)
+    assert record.status == "accepted"
+
+
+def test_siblings_that_the_new_data_does_not_label_are_held_by_the_old_version(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    left = contribute(
+        hub, "site-l/left", {"3": "kidney_left", **dict.fromkeys("124", "ignore")}, range(30, 35)
+    )
+    _, delivery = work(hub, changed(dense, kind="update", dataset=left, tolerance=1.0))
+    judged = delivery.metrics["update"]
+    assert judged["after"].keys() == {"kidney_left"}
+    assert judged["agreement"].keys() <= {"kidney_right"}
