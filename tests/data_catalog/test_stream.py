@@ -82,15 +82,14 @@ def test_any_order_and_any_copy_gives_the_same_batches(
     assert all(equal(straight[t], shuffled[t]) for t in range(8))
 
 
-def _patches(stream: PatchStream, t: int) -> list[Patch]:
-    return stream.patches(t)
-
-
 def test_another_process_gives_the_same_batches(store: PlanStore) -> None:
     stream = PatchStream([store], spec(store))
     stream.patches(0)
+    # a function of the package, as this file may have no name there; a pool whose processes
+    # cannot begin would wait for ever
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        there = pool.starmap(_patches, [(stream, t) for t in (3, 1)])
+        drawn = pool.starmap_async(PatchStream.patches, [(stream, t) for t in (3, 1)])
+        there = drawn.get(timeout=300)
     assert equal(there[0], stream.patches(3))
     assert equal(there[1], stream.patches(1))
 

@@ -34,8 +34,12 @@ def test_a_release_is_served_until_the_process_is_told_to_stop(
             assert found, (tmp_path / "log").read_text()
             with SegmentationClient(found[1], token.read_text().strip()) as client:
                 served = client.segment(scan).statistics()
+            process.stdout.readline()  # how to stop it
+            before = (tmp_path / "log").read_text()
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+        assert process.stdout.read() == ""  # it stops in silence
+    assert (tmp_path / "log").read_text() == before
     in_process = furnished.segment(scan).statistics()
     assert served["anatomies"] == in_process["anatomies"]

@@ -106,7 +106,6 @@ def test_an_update_that_harms_an_anatomy_stays_a_candidate(
     wild = changed(dense, kind="update", dataset=new, learning_rate=1.0, ema=0.0, tolerance=0.0)
     record, delivery = work(hub, wild)
     judged = delivery.metrics["update"]
-    print(judged, record.status_reason)
     assert judged["before"].keys() == judged["after"].keys() == {"kidney_left", "kidney_right"}
     assert record.status == "candidate"
     assert "fell from" in record.status_reason
@@ -117,10 +116,11 @@ def test_an_update_is_judged_by_the_labels_of_the_new_data(
 ) -> None:
     swapped = {"1": "ignore", "2": "ignore", "3": "kidney_right", "4": "kidney_left"}
     other = contribute(hub, "site-s/swapped", swapped, range(20, 25))
-    job = changed(dense, kind="update", dataset=other, learning_rate=3e-2, ema=0.5, tolerance=0.0, steps=30)
+    job = changed(
+        dense, kind="update", dataset=other, learning_rate=3e-2, ema=0.5, tolerance=0.0, steps=30
+    )
     record, delivery = work(hub, job)
     judged = delivery.metrics["update"]
-    print(judged, record.status_reason, dense.metrics)
     assert record.status == "accepted"
 
 

@@ -1,4 +1,4 @@
-"""A tiny release with decoders that see something, scans to send, and one service on loopback."""
+"""A tiny release with decoders that see something, and a scan to send."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from tiny_release import add_decoder, add_foundation
 from tiny_service import RELEASE, Address, InProcess, make_scan, oblique_affine, scan_bytes
 
 from clnet.model.result import Segmentation
-from clnet.serve import Placement, ServiceHandle, deploy, load_release, own
-
-PLACEMENT = Placement({"abdomen/kidney": own(2), "abdomen/aorta": own(1)})
+from clnet.serve import load_release
 
 
 @pytest.fixture(scope="session")
@@ -60,10 +58,3 @@ def pipeline(source: Address) -> Iterator[InProcess]:
     threads = torch.get_num_threads()
     yield InProcess(source)
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def service(source: Address) -> Iterator[ServiceHandle]:
-    """The release on Ray Serve: two decoders local, two with deployments of their own."""
-    with deploy(source, RELEASE, PLACEMENT, port=0, threads=1) as running:
-        yield running

@@ -11,14 +11,29 @@ import httpx
 import nibabel as nib
 import numpy as np
 import pytest
+import ray
 from tiny_service import RELEASE, Address
 
 from clnet.errors import InputError, NotFound, ServiceError
 from clnet.model.result import Segmentation
 from clnet.serve import Placement, SegmentationClient, ServiceHandle, deploy, own
 from clnet.serve.desk import explained
+from clnet.serve.runtime import start_ray
 
 pytestmark = pytest.mark.slow
+
+PLACEMENT = Placement({"abdomen/kidney": own(2), "abdomen/aorta": own(1)})
+
+
+@pytest.fixture(scope="module")
+def service(source: Address) -> Iterator[ServiceHandle]:
+    """The release on a Ray that was there before and stays: two decoders local, two apart."""
+    assert start_ray()
+    try:
+        with deploy(source, RELEASE, PLACEMENT, port=0, threads=1) as running:
+            yield running
+    finally:
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +184,14 @@ def test_what_cannot_be_served_is_said_before_anything_starts(
     with pytest.raises(ServiceError, match="choose another port"):
         deploy(source, RELEASE, port=taken)
     assert time.monotonic() - began < 30
+
+
+def test_it_stops_without_a_word_on_the_terminal(
+    service: ServiceHandle, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
+    service.shutdown()
+    assert capfd.readouterr() == ("", "")
+    assert ray.is_initialized()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{service.url}/healthz")
