@@ -26,6 +26,7 @@ from clnet.data_catalog import Dataset
 from clnet.decoders_registry import DecoderRecord, ReleaseRecord
 from clnet.hub import Hub, connect
 from clnet.learning import learn
+from clnet.model.statistics import State
 from clnet.platform.jobs import DecoderJob, Validation
 from clnet.platform.ray_runtime import RayRuntime, ray_runtime
 from clnet.platform.register import code_version
@@ -318,8 +319,9 @@ def test_masks_come_back_on_the_grid_of_the_scan(served: Served, truth: dict[str
 
 
 def test_everything_that_was_looked_for_has_a_name_and_a_state(
-    served: Served, release: ReleaseRecord
+    served: Served, release: ReleaseRecord, truth: dict[str, Site]
 ) -> None:
+    hu = np.asanyarray(nib.load(truth["north/organs"].case.image).dataobj)
     named = {
         label["anatomy"] for told in served.layers.values() for label in told["labels"].values()
     }
@@ -330,10 +332,11 @@ def test_everything_that_was_looked_for_has_a_name_and_a_state(
     for anatomy in EXPECTED:
         entry = told["anatomies"][anatomy]
         assert entry["state"] == "present", anatomy
-        assert entry["voxels"] == served.mask(anatomy).sum()
+        mask = served.mask(anatomy)
+        assert entry["voxels"] == mask.sum()
+        assert entry["mean_hu"] == pytest.approx(hu[mask].mean(), abs=0.06)
         assert entry["volume_ml"] == pytest.approx(entry["voxels"] * 0.027)
-    states = {entry["state"] for entry in told["anatomies"].values()}
-    assert states <= {"present", "absent", "partly in view", "out of field", "not looked for"}
+    assert {entry["state"] for entry in told["anatomies"].values()} <= set(State)
 
 
 @pytest.mark.parametrize("anatomy", EXPECTED)
