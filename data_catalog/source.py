@@ -10,7 +10,7 @@ from pathlib import Path
 from clnet.data_catalog.volume import SUFFIXES
 from clnet.errors import CaseRejected, InputError
 
-__all__ = ["CaseSource", "check_ids", "find_cases"]
+__all__ = ["CaseSource", "check_ids", "find_cases", "volumes_in"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LAYOUTS = (("images", "labels"), ("imagesTr", "labelsTr"))
@@ -72,11 +72,11 @@ def find_cases(source: Path) -> list[CaseSource]:
 
 
 def _pair(images: Path, labels: Path) -> list[CaseSource]:
-    scans = {stem.removesuffix("_0000"): path for stem, path in _volumes(images).items()}
-    maps: dict[str, Path | dict[str, Path]] = dict(_volumes(labels))
+    scans = {stem.removesuffix("_0000"): path for stem, path in volumes_in(images).items()}
+    maps: dict[str, Path | dict[str, Path]] = dict(volumes_in(labels))
     for folder in sorted(labels.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
-            maps[folder.name] = _volumes(folder)
+            maps[folder.name] = volumes_in(folder)
     for case_id in sorted(scans.keys() ^ maps.keys()):
         if case_id in scans:
             raise CaseRejected(str(scans[case_id]), "labels", f"no label map in {labels}")
@@ -84,7 +84,12 @@ def _pair(images: Path, labels: Path) -> list[CaseSource]:
     return [CaseSource(case_id, scans[case_id], maps[case_id]) for case_id in sorted(scans)]
 
 
-def _volumes(folder: Path) -> dict[str, Path]:
+def volumes_in(folder: Path) -> dict[str, Path]:
+    """Image files of a folder by stem, hidden ones left out.
+
+    Raises:
+        CaseRejected: two files with one stem.
+    """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         suffix = next((s for s in SUFFIXES if path.name.endswith(s)), None)

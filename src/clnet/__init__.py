@@ -29,6 +29,7 @@ from clnet.errors import (
 if TYPE_CHECKING:
     from clnet.data_catalog import CaseSource, Terms
     from clnet.hub import Hub, connect
+    from clnet.platform.evaluation import Evaluation, evaluate
     from clnet.platform.jobs import DecoderJob, Validation
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "ClnetError",
     "ContractError",
     "DecoderJob",
+    "Evaluation",
     "Hub",
     "Incompatible",
     "InputError",
@@ -50,16 +52,19 @@ __all__ = [
     "Validation",
     "__version__",
     "connect",
+    "evaluate",
 ]
 
 # loaded at first use, so that `import clnet` takes no time
 _LAZY = {
     "CaseSource": "clnet.data_catalog",
     "DecoderJob": "clnet.platform.jobs",
+    "Evaluation": "clnet.platform.evaluation",
     "Hub": "clnet.hub",
     "Terms": "clnet.data_catalog",
     "Validation": "clnet.platform.jobs",
     "connect": "clnet.hub",
+    "evaluate": "clnet.platform.evaluation",
 }
 
 __version__ = "0.1.0"

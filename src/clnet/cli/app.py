@@ -10,6 +10,7 @@ import typer
 from clnet import __version__
 from clnet.cli import anatomies, body_parts, datasets, decoders, encoders, jobs, releases
 from clnet.cli.doctor import doctor
+from clnet.cli.evaluate import evaluate
 from clnet.cli.quickstart import quickstart
 from clnet.cli.segment import segment
 from clnet.cli.serve import serve
@@ -36,6 +37,9 @@ app.add_typer(releases.app, name="releases")
 app.command(epilog="Example: clnet quickstart --ct my-ct.nii.gz")(quickstart)
 app.command(epilog="Example: clnet tune abdomen/liver --tolerance 0.01")(tune)
 app.command(epilog="Example: clnet segment ct.nii.gz --output out --anatomy liver")(segment)
+app.command(epilog="Example: clnet evaluate --reference truth --prediction found --out scores")(
+    evaluate
+)
 app.command(epilog="Example: clnet serve --release 2026.11 --place abdomen/liver=own:2")(serve)
 app.command(epilog="Example: clnet doctor --ray")(doctor)
 

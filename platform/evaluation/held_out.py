@@ -1,4 +1,4 @@
-"""How good a segmentation is, against a truth that labels some or all of its anatomies."""
+"""Scores of a segmentation in memory: Dice and false positives, on the truth's own grid."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clnet.anatomy import vocabulary
+from clnet.platform.evaluation.agreement import dice
 
 __all__ = ["LabelMaps", "Score", "mean_dsc", "score"]
 
@@ -67,11 +68,9 @@ def score(
         found = predicted.mask(anatomy)
         if found is None:
             found = np.zeros_like(expected)
-        hit = int((found & expected).sum())
-        total = int(found.sum()) + int(expected.sum())
         scores[anatomy] = Score(
-            dsc=2 * hit / total if expected.any() else None,
-            false_positive_ml=(int(found.sum()) - hit) * voxel_ml,
+            dsc=dice(expected, found) if expected.any() else None,
+            false_positive_ml=int((found & ~expected).sum()) * voxel_ml,
         )
     return scores
 
