@@ -105,6 +105,15 @@ class Bundle(Record):
     artefacts: tuple[Entry, ...]
     lineage: dict[str, Any]
 
+    @property
+    def hashes(self) -> list[str]:
+        """Of all artefacts in the folder, probes included."""
+        found = {entry.record.sha256 for entry in self.artefacts}
+        for entry in self.artefacts:
+            if isinstance(entry, _Decoder) and entry.record.probe_sha256 is not None:
+                found.add(entry.record.probe_sha256)
+        return sorted(found)
+
 
 class ImportedRelease(ReleaseRecord):
     """The release as it is in the registry now, and what importing it did.
@@ -218,7 +227,7 @@ def read_artefacts(folder: Path, bundle: Bundle, store: ArtefactStore) -> int:
         IntegrityError: a file does not hash to its name.
     """
     total = 0
-    for sha256 in sorted({entry.record.sha256 for entry in bundle.artefacts}):
+    for sha256 in bundle.hashes:
         file = folder / f"{sha256}.safetensors"
         if file.is_symlink() or not file.is_file():
             raise NotFound(f"{file}: not there or no plain file; copy the whole folder again")
@@ -242,7 +251,7 @@ def write_bundle(folder: Path, bundle: Bundle, store: ArtefactStore) -> int:
     """
     total = 0
     with atomic_directory(folder) as temporary:
-        for sha256 in sorted({entry.record.sha256 for entry in bundle.artefacts}):
+        for sha256 in bundle.hashes:
             total += (temporary / f"{sha256}.safetensors").write_bytes(store.get(sha256))
         text = bundle.model_dump_json(indent=1)
         (temporary / INDEX).write_text(text + "\n", encoding="utf-8")

@@ -49,6 +49,7 @@ def decoder_record(row: DecoderRow) -> DecoderRecord:
         status=row.status,
         status_reason=row.status_reason,
         ticket=None if row.ticket is None else _ticket_record(row.ticket),
+        probe_sha256=row.probe_sha256,
         lineage=Lineage.model_validate(row.lineage),
         created=row.created,
         aliases=tuple(sorted(alias.alias for alias in row.aliases)),
@@ -142,7 +143,8 @@ def insert_decoder(
     """Store a decoder version; returns what is in the registry now and whether it is new.
 
     Without `version` the next free number is taken. Content that the group has already is
-    not stored twice, so a job that is run again after a crash adds nothing.
+    not stored twice, so a job that is run again after a crash adds nothing; it takes a probe
+    over if it had none.
 
     Raises:
         Incompatible: the version is taken by other content, or the group segments other
@@ -153,6 +155,7 @@ def insert_decoder(
     versions = sa.select(DecoderRow).where(DecoderRow.group_id == group.id)
     known = session.scalar(versions.where(DecoderRow.sha256 == draft.sha256))
     if known is not None and version in {None, known.version}:
+        known.probe_sha256 = known.probe_sha256 or draft.probe_sha256
         return known, False
     if known is not None:
         raise Incompatible(
@@ -182,6 +185,7 @@ def insert_decoder(
         status=draft.status,
         status_reason=draft.status_reason,
         ticket=None if draft.ticket is None else TicketRow(**draft.ticket.model_dump()),
+        probe_sha256=draft.probe_sha256,
         lineage=draft.lineage.model_dump(mode="json"),
         created=draft.created,
         aliases=[],

@@ -18,7 +18,7 @@ from clnet.decoders_registry.encoders import (
     find_encoder,
 )
 from clnet.decoders_registry.lineage import Touched, nested, touched, upstream
-from clnet.decoders_registry.nodes import describe, find_decoder, find_node
+from clnet.decoders_registry.nodes import describe, find_decoder, find_node, find_release
 from clnet.decoders_registry.records import (
     BodyPartRecord,
     DatasetRecord,
@@ -27,8 +27,9 @@ from clnet.decoders_registry.records import (
     GroupRecord,
 )
 from clnet.decoders_registry.refs import Kind, Node
+from clnet.decoders_registry.releases import check_content, release_record
 from clnet.decoders_registry.tables import BodyPartRow, EncoderRow, TicketRow
-from clnet.decoders_registry.verify import VerifyReport, check_artefacts
+from clnet.decoders_registry.verify import VerifyReport, check_artefacts, check_named
 
 __all__ = ["Reading"]
 
@@ -99,6 +100,25 @@ class Reading(Core):
         with self.database.read() as session:
             return touched(session, Node("dataset", find_dataset(session, dataset).ref))
 
+    def verify_release(self, name: str) -> VerifyReport:
+        """Check that all a release consists of is stored and hashes right, probes included.
+
+        Raises:
+            IntegrityError: the release's own record does not hash to what it says.
+        """
+        with self.database.read() as session:
+            release = release_record(session, find_release(session, name))
+        check_content(release)
+        named = [
+            (release.encoder_sha256, release.encoder_ref),
+            (release.body_part_model_sha256, release.body_part_model_ref),
+        ]
+        for decoder in (*release.decoders, *release.supporters):
+            named.append((decoder.sha256, decoder.ref))
+            if decoder.probe_sha256 is not None:
+                named.append((decoder.probe_sha256, f"probe of {decoder.ref}"))
+        return check_named(self.artefacts, named)
+
     def verify(self) -> VerifyReport:
         """Check that every artefact a row names is stored and hashes right; list orphans."""
         with self.database.read() as session:
@@ -109,7 +129,10 @@ class Reading(Core):
 def _named(session: Session) -> list[tuple[str, str]]:
     named = [(row.sha256, row.ref) for row in all_models(session, EncoderRow)]
     named += [(row.sha256, row.ref) for row in all_models(session, BodyPartRow)]
-    named += [(row.sha256, row.ref) for row in all_decoders(session, None)]
+    for row in all_decoders(session, None):
+        named.append((row.sha256, row.ref))
+        if row.probe_sha256 is not None:
+            named.append((row.probe_sha256, f"probe of {row.ref}"))
     kept = session.scalars(sa.select(TicketRow).where(TicketRow.dense_sha.is_not(None)))
     named += [(row.dense_sha, row.decoder.ref) for row in kept if row.dense_sha is not None]
     return named

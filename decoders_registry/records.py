@@ -218,6 +218,8 @@ class DecoderDraft(Record):
         ranges: per anatomy, where along the body it lives (BPR scores); empty if imported.
         parent_ref: the version it was updated from (EMA).
         status: `candidate` until every anatomy passes; `status_reason` says why.
+        probe_sha256: artefact with what the decoder answers to a phantom; None until a release
+            carries it.
     """
 
     group: str
@@ -236,12 +238,13 @@ class DecoderDraft(Record):
     status: DecoderStatus = "accepted"
     status_reason: str = ""
     ticket: TicketRecord | None = None
+    probe_sha256: Sha256 | None = None
     lineage: Lineage
     created: Moment = Field(default_factory=now)
 
 
 class DecoderRecord(DecoderDraft):
-    """One immutable decoder version; only its status and aliases ever move."""
+    """One immutable decoder version; only status and aliases move, a probe comes once."""
 
     ref: str
     version: int = Field(ge=1)

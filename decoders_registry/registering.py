@@ -184,6 +184,19 @@ class Registering(Core):
 
         return self.database.write(work)
 
+    def add_probe(self, ref: str, data: bytes) -> DecoderRecord:
+        """Keep what a decoder version answered to a phantom; the first answer stays for good."""
+        sha256 = self.artefacts.put(data)
+
+        def work(session: Session) -> DecoderRecord:
+            row = find_decoder(session, ref)
+            if row.probe_sha256 is None:
+                row.probe_sha256 = sha256
+                note(session, self.actor, "decoder.probe", row.ref, sha256=sha256)
+            return decoder_record(row)
+
+        return self.database.write(work)
+
     def promote(self, group: str, version: int, alias: str = "production") -> DecoderRecord:
         """Point `alias` of `group` at a version.
 

@@ -34,12 +34,13 @@ from clnet.decoders_registry.tables import (
     ReleaseRow,
 )
 from clnet.decoders_registry.terms import ReleaseTerms, combine
-from clnet.errors import AlreadyExists, Incompatible, InputError
+from clnet.errors import AlreadyExists, Incompatible, InputError, IntegrityError
 
 __all__ = [
     "Composition",
     "ReleaseRecord",
     "all_releases",
+    "check_content",
     "compose",
     "insert_release",
     "release_record",
@@ -93,18 +94,49 @@ class Composition(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """Hash of the canonical JSON of everything that makes the release what it is."""
-        content = {
-            "name": self.name,
-            "encoder": [self.encoder.ref, self.encoder.sha256],
-            "body_part_model": [self.body_part_model.ref, self.body_part_model.sha256],
-            "tiers": [[[d.ref, d.sha256] for d in tier] for tier in self.tiers],
-            "supporters": [[d.ref, d.sha256] for d in self.supporters],
-            "policy": self.policy,
-            "parent": [self.parent, self.parent_sha256],
-        }
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        """Hash of everything that makes the release what it is."""
+        return _content_sha256(
+            self,
+            (self.encoder.ref, self.encoder.sha256),
+            (self.body_part_model.ref, self.body_part_model.sha256),
+        )
+
+
+def check_content(release: ReleaseRecord) -> None:
+    """Look that a stored release is what its hash says.
+
+    Raises:
+        IntegrityError: it is not: somebody changed the database.
+    """
+    found = _content_sha256(
+        release,
+        (release.encoder_ref, release.encoder_sha256),
+        (release.body_part_model_ref, release.body_part_model_sha256),
+    )
+    if found != release.sha256:
+        raise IntegrityError(
+            f"release {release.name}: its content hashes to {found}, its record says "
+            f"{release.sha256}; the database was changed, restore it or import the release anew"
+        )
+
+
+def _content_sha256(
+    release: Composition | ReleaseRecord,
+    encoder: tuple[str, str],
+    body_part_model: tuple[str, str],
+) -> str:
+    """SHA-256 of the canonical JSON of a release's content."""
+    content = {
+        "name": release.name,
+        "encoder": list(encoder),
+        "body_part_model": list(body_part_model),
+        "tiers": [[[d.ref, d.sha256] for d in tier] for tier in release.tiers],
+        "supporters": [[d.ref, d.sha256] for d in release.supporters],
+        "policy": release.policy,
+        "parent": [release.parent, release.parent_sha256],
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def release_record(session: Session, row: ReleaseRow) -> ReleaseRecord:

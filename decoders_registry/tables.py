@@ -75,7 +75,7 @@ class GroupRow(Base):
 
 
 class DecoderRow(Base):
-    """An immutable decoder version; only status and status_reason change."""
+    """An immutable decoder version; only its status changes, and a probe may be added once."""
 
     __tablename__ = "decoder_versions"
     __table_args__ = (
@@ -100,6 +100,7 @@ class DecoderRow(Base):
     status_reason: Mapped[str] = mapped_column(Text)
     lineage: Mapped[dict[str, Any]]
     created: Mapped[datetime]
+    probe_sha256: Mapped[str | None] = mapped_column(Hash)
 
     group: Mapped[GroupRow] = relationship(lazy="joined", innerjoin=True)
     encoder: Mapped[EncoderRow] = relationship(lazy="joined", innerjoin=True)

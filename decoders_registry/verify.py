@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from clnet.decoders_registry.records import Record
 from clnet.errors import IntegrityError, NotFound
 from clnet.storage import ArtefactStore
 
-__all__ = ["Fault", "VerifyReport", "check_artefacts"]
+__all__ = ["Fault", "VerifyReport", "check_artefacts", "check_named"]
 
 
 class Fault(Record):
@@ -41,8 +41,15 @@ class VerifyReport(Record):
         return not self.faults
 
 
-def check_artefacts(store: ArtefactStore, named: Iterable[tuple[str, str]]) -> VerifyReport:
+def check_artefacts(store: ArtefactStore, named: Sequence[tuple[str, str]]) -> VerifyReport:
     """Read every artefact of the (sha256, ref) pairs in `named`, and look for orphans."""
+    wanted = {sha256 for sha256, _ in named}
+    orphans = tuple(sha256 for sha256 in store.hashes() if sha256 not in wanted)
+    return check_named(store, named).model_copy(update={"orphans": orphans})
+
+
+def check_named(store: ArtefactStore, named: Iterable[tuple[str, str]]) -> VerifyReport:
+    """Read every artefact of the (sha256, ref) pairs in `named`."""
     refs: dict[str, list[str]] = {}
     for sha256, ref in named:
         refs.setdefault(sha256, []).append(ref)
@@ -56,5 +63,5 @@ def check_artefacts(store: ArtefactStore, named: Iterable[tuple[str, str]]) -> V
         checked=len(refs),
         total_bytes=size,
         faults=tuple(faults),
-        orphans=tuple(sha256 for sha256 in store.hashes() if sha256 not in refs),
+        orphans=(),
     )

@@ -9,7 +9,14 @@ from typing import Literal
 
 import torch
 
-__all__ = ["Precision", "autocast", "numerics_class", "resolve_precision", "seeded"]
+__all__ = [
+    "Precision",
+    "autocast",
+    "numerics_class",
+    "resolve_precision",
+    "seeded",
+    "threads",
+]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -44,13 +51,33 @@ def numerics_class(device: torch.device, precision: Precision = "auto") -> dict[
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
-        name = f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
+        name = f"{device.type} {_processor()}"
     return {
         "torch": torch.__version__,
         "device": name,
         "threads": str(torch.get_num_threads()),
         "dtype": str(resolve_precision(precision, device)).removeprefix("torch."),
     }
+
+
+def _processor() -> str:
+    """Instruction sets and what else decides which kernels run, and how they cut up their work."""
+    known = torch.cpu.get_capabilities()
+    kernels = [name for name in ("avx512_bf16", "avx512_fp16", "amx_bf16") if known.get(name)]
+    caches = f"L2 {known.get('l2_cache_size', 0) // 1024} KiB"
+    name = str(known.get("cpu_name", known.get("architecture", "")))
+    return " ".join((torch.backends.cpu.get_cpu_capability(), *kernels, name, caches))
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute the block with this many threads; sums are cut up by threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

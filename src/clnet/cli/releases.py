@@ -9,10 +9,11 @@ import typer
 
 from clnet.cli.decoders import decoder_row
 from clnet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, open_hub
-from clnet.cli.show import listing, record
+from clnet.cli.show import listing, progress, record
 
 if TYPE_CHECKING:
     from clnet.decoders_registry import ReleaseRecord
+    from clnet.platform.certificate import Certificate
 
 __all__ = ["app"]
 
@@ -39,7 +40,8 @@ def create(
 ) -> None:
     """Put decoders together as a release."""
     chosen: list[str] | str = decoders if decoders else alias
-    release = open_hub(workspace).releases.create(name, chosen, parent=parent)
+    with progress("probing") as tell:
+        release = open_hub(workspace).releases.create(name, chosen, parent=parent, progress=tell)
     record(_row(release), as_json=as_json)
 
 
@@ -82,6 +84,60 @@ def diff(
     """What changed from one release to another, by anatomy group."""
     found = open_hub(workspace).releases.diff(before, after)
     record(found.model_dump(mode="json"), as_json=as_json)
+
+
+@app.command(
+    epilog="Examples: clnet releases verify 2026.12; "
+    "clnet releases verify 2026.12 --against 2026.11"
+)
+def verify(
+    name: Annotated[str, typer.Argument(help="Name of the release.")],
+    against: Annotated[
+        str | None, typer.Option(metavar="OLDER", help="Tell what changed since this release.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that nothing is damaged and nothing forgotten; exit code 1 if something is.
+
+    Artefacts are hashed. Decoders answer to their phantoms again: to the bit where the numerics
+    class is the same, to a tolerance where it is not.
+    """
+    with progress("asking") as tell:
+        found = open_hub(workspace).releases.verify(name, against, tell)
+    if as_json:
+        record(found.model_dump(mode="json") | {"ok": found.ok}, as_json=True)
+    else:
+        _tell(found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _tell(found: Certificate) -> None:
+    rows = [
+        {
+            "decoder": check.ref,
+            "sha256": check.sha256[:12],
+            "verdict": check.verdict,
+            "by": check.checked_by,
+            "detail": check.detail,
+        }
+        for check in found.decoders
+    ]
+    listing(rows, as_json=False, empty="")
+    for fault in found.faults:
+        typer.secho(f"damaged: {', '.join(fault.refs)}: {fault.reason}", fg=typer.colors.RED)
+    whole = found.artefacts - len(found.faults)
+    typer.echo(f"artefacts: {whole} of {found.artefacts} whole, {found.total_bytes} bytes")
+    if found.without_probe:
+        count = len(found.without_probe)
+        typer.echo(f"{count} of {len(found.decoders)} decoders carry no probe: hash alone")
+    if found.against is not None:
+        values = found.against.model_dump(mode="json", exclude={"kept"})
+        record({"shared": list(found.shared)} | values, as_json=False)
+    colour = typer.colors.GREEN if found.ok else typer.colors.RED
+    verdict = "verified" if found.ok else "NOT verified"
+    typer.secho(f"release {found.release} {verdict}", fg=colour, bold=True)
 
 
 @app.command(epilog="Example: clnet releases export 2026.11 ./release-2026.11")

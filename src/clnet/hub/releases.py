@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clnet.decoders_registry import ImportedRelease, Registry, ReleaseDiff, ReleaseRecord
 from clnet.starter import RELEASE
+
+if TYPE_CHECKING:
+    from clnet.platform.certificate import Certificate
 
 __all__ = ["Releases"]
 
@@ -29,8 +32,9 @@ class Releases:
         body_part_model: str | None = None,
         parent: str | None = None,
         policy: Mapping[str, Any] | None = None,
+        progress: Callable[[float, str], None] | None = None,
     ) -> ReleaseRecord:
-        """Put decoders together.
+        """Put decoders together, and let each answer to a phantom, which :meth:`verify` repeats.
 
         Args:
             name: such as ``2026.11``.
@@ -38,15 +42,20 @@ class Releases:
             encoder, body_part_model: by default the parent's, or those of the decoders.
             parent: release to extend; what it segments keeps its voxels.
             policy: gating, calibration, clean-up; by default the parent's.
+            progress: told the fraction of probes made.
 
         Raises:
             Incompatible: decoders of another encoder or body-part model, two versions of one
                 group, an anatomy predicted twice, or terms that cannot be met together.
             AlreadyExists: the name is taken by other content.
         """
-        return self._registry.create_release(
+        from clnet.platform.certificate import certify
+
+        release = self._registry.create_release(
             name, decoders, encoder, body_part_model, parent, policy
         )
+        certify(self._registry, release, progress)
+        return self.get(name)
 
     def list(self) -> list[ReleaseRecord]:
         """All releases, oldest first."""
@@ -63,6 +72,29 @@ class Releases:
     def diff(self, before: str, after: str) -> ReleaseDiff:
         """What changed from one release to another, by anatomy group."""
         return self._registry.diff(before, after)
+
+    def verify(
+        self,
+        name: str,
+        against: str | None = None,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> Certificate:
+        """Check that a release is what it was: artefacts by hash, decoders by their probes.
+
+        Where the numerics class is that of a probe, logits must be equal to the bit; elsewhere
+        equal to a tolerance. A decoder version without a probe is verified by hash alone.
+
+        Args:
+            name: of the release.
+            against: an older release; tells which decoder versions both share.
+            progress: told the fraction of decoders asked.
+
+        Raises:
+            NotFound: no such release.
+        """
+        from clnet.platform.certificate import verify_release
+
+        return verify_release(self._registry, name, against, progress)
 
     def export(self, name: str, folder: str | Path) -> int:
         """Write a release and all it came from into a new folder; returns its bytes.
