@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -139,9 +138,7 @@ def _size(encoder: EncoderConfig, plan: Plan) -> Triple:
     return sides[0], sides[1], sides[2]
 
 
-def _centre(
-    seed: int, leaves: Collection[str], info: DecoderInfo
-) -> tuple[float, tuple[float, float]]:
+def _centre(seed: int, leaves: set[str], info: DecoderInfo) -> tuple[float, tuple[float, float]]:
     """Body height, and RAS x and y in mm, of the middle of the decoder's anatomies."""
     survey = _survey(seed)
     shown = [

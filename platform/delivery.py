@@ -88,6 +88,7 @@ def _deliver(
                 "before": dict(verdict.before),
                 "after": dict(verdict.after),
                 "agreement": dict(verdict.agreement),
+                "phantoms": {name: list(dice) for name, dice in verdict.phantoms.items()},
             }
             reason = verdict.reason
     ticket = member.trainee.ticket
@@ -111,6 +112,8 @@ def _judge(run: PackRun, member: Member, base: Decoder, updated: Decoder) -> Ver
     supporters = member.trainee.supporters
     return judge_update(
         run.encoder,
+        run.plan,
+        member.info(run.encoder.config),
         Judged(base.to(run.encoder.device), supporters),
         Judged(updated, supporters),
         run.validation.patches,

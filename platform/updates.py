@@ -2,7 +2,7 @@
 
 An anatomy that the new data labels is judged by its Dice against the labels, old version and
 new one on the same held-out patches. One that it does not label is judged by how well the
-two versions agree there.
+two versions agree there. And what the old version found in seeded phantoms may not get lost.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 import torch
 
+from clnet.model.artefact import DecoderInfo
 from clnet.model.decoder import Decoder
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision, autocast
+from clnet.model.plan import Plan
 from clnet.model.training import FeatureCache, Patches, to_images
 from clnet.model.validation import Counts, Judged, dice_scores, validate
+from clnet.platform.phantom_check import lost_in, phantom_scores
 
 __all__ = ["AGREEMENT", "Verdict", "agreement", "judge_update"]
 
@@ -31,12 +34,14 @@ class Verdict:
     Attributes:
         before, after: Dice by anatomy that the new data labels, of the old and the new version.
         agreement: Dice between the versions, by anatomy that it does not label.
+        phantoms: Dice in the decoder's phantoms, of the old and the new version.
         reason: which anatomy failed and why; empty if all passed.
     """
 
     before: Mapping[str, float]
     after: Mapping[str, float]
     agreement: Mapping[str, float]
+    phantoms: Mapping[str, tuple[float, float]]
     reason: str
 
     @property
@@ -47,6 +52,8 @@ class Verdict:
 
 def judge_update(
     encoder: Encoder,
+    plan: Plan,
+    info: DecoderInfo,
     old: Judged,
     new: Judged,
     patches: Patches,
@@ -56,9 +63,11 @@ def judge_update(
     tolerance: float,
     precision: Precision = "auto",
 ) -> Verdict:
-    """Compare two versions of a decoder on held-out patches of the new data.
+    """Compare two versions of a decoder on held-out patches of the new data, and on phantoms.
 
     Args:
+        plan: the encoder's.
+        info: of either version.
         distilled: channels that the data does not label.
         tolerance: Dice that a labelled anatomy may lose.
     """
@@ -77,9 +86,12 @@ def judge_update(
         for name, dice in alike.items()
         if dice < AGREEMENT
     ]
+    shown = phantom_scores(encoder, plan, info, {"old": old, "new": new}, precision)
+    failed += lost_in(shown["old"], shown["new"])
     if not scores["new"]:
         failed.append("no held-out patch shows an anatomy of the decoder")
-    return Verdict(scores["old"], scores["new"], alike, "; ".join(failed))
+    phantoms = {name: (dice, shown["new"].get(name, 0.0)) for name, dice in shown["old"].items()}
+    return Verdict(scores["old"], scores["new"], alike, phantoms, "; ".join(failed))
 
 
 @torch.no_grad()

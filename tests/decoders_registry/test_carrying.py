@@ -77,6 +77,22 @@ def test_importing_again_reuses_and_changes_nothing(other_hub: Shelf, export: Pa
     assert other_hub.registry.audit() == journal
 
 
+@on_both
+def test_probes_travel_and_complete_what_is_here(
+    shelf: Shelf, other_hub: Shelf, export: Path
+) -> None:
+    other_hub.registry.import_release(export)
+    assert other_hub.registry.decoder("abdomen/liver@2").probe_sha256 is None
+    shelf.registry.add_probe("abdomen/liver@2", b"answer")
+    second = export.with_name("second")
+    shelf.registry.export_release("1", second)
+    assert (second / f"{digest('answer')}.safetensors").read_bytes() == b"answer"
+    assert other_hub.registry.import_release(second).added == ()
+    kept = other_hub.registry.decoder("abdomen/liver@2").probe_sha256
+    assert other_hub.registry.artefact(kept or "") == b"answer"
+    assert other_hub.registry.verify().ok
+
+
 def test_what_is_here_already_is_reused(shelf: Shelf, other_hub: Shelf, export: Path) -> None:
     other_hub.furnish()
     imported = other_hub.registry.import_release(export)

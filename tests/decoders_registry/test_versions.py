@@ -144,3 +144,13 @@ def test_a_dataset_version_never_changes(shelf: Shelf) -> None:
         registry.record_dataset("site-b/ct@2", "beef", {})
     with pytest.raises(InputError, match="obligations: FREE is not one of"):
         registry.record_dataset("site-b/ct@2", digest("c"), {"obligations": ["free"]})
+
+
+@on_both
+def test_a_probe_is_kept_once_and_for_good(shelf: Shelf) -> None:
+    before = shelf.decoder("abdomen/liver")
+    assert before.probe_sha256 is None
+    record = shelf.registry.add_probe(before.ref, b"answer")
+    assert record == before.model_copy(update={"probe_sha256": digest("answer")})
+    assert shelf.registry.add_probe(before.ref, b"other answer") == record
+    assert [line.action for line in shelf.registry.audit(before.ref)].count("decoder.probe") == 1
