@@ -44,10 +44,11 @@ MAX_BYTES = 2**20
 STORED_BYTES = 48 * 1024
 """Of the logits that are kept as numbers, at most."""
 
-TOLERANCE = {"float32": 0.005, "bfloat16": 0.1}
+TOLERANCE = {"float32": 0.005, "bfloat16": 0.03}
 """Largest root-mean-square difference across numerics classes, in units of the logits' spread.
 
-Float32 convolutions may run in TF32 on GPUs; bfloat16 keeps 8 bits of every activation.
+Between float32 and bfloat16 the starter's decoders differ by 0.004 to 0.009. Float32
+convolutions may run in TF32 on GPUs, which keeps three bits more than bfloat16.
 """
 HU_ROUNDING = 2
 """HU that a phantom may differ by where other libraries round otherwise."""

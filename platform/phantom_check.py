@@ -78,6 +78,6 @@ def _patch(
         image=plan.normalise(chosen.cut(phantom)),
         labels={layer: labels},
         contract=contract,
-        z_mm=np.arange(chosen.size[0]) * chosen.spacing[0],
+        z_mm=np.arange(chosen.size[0], dtype=np.float64) * chosen.spacing[0],
         case=f"phantom-{seed}",
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
 from clnet.platform.evaluation.agreement import Agreement, agree
 
@@ -50,6 +54,24 @@ def test_far_apart_scores_nothing() -> None:
     found = agree(box((0, 0, 0), (3, 3, 3)), box((20, 0, 0), (3, 3, 3)), (1.0, 1.0, 1.0), 2.0)
     assert (found.dsc, found.nsd) == (0.0, 0.0)
     assert found.hd95_mm == pytest.approx(20.0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(masks, masks, spacings, st.sampled_from([0.5, 1.0, 3.0]))
+def test_surfaces_score_as_monai_says(
+    one: np.ndarray, other: np.ndarray, spacing: tuple[float, float, float], tolerance: float
+) -> None:
+    one[1, 2, 1] = other[2, 2, 1] = True
+    found = agree(one, other, spacing, tolerance)
+    y, y_pred = (torch.from_numpy(mask)[None, None] for mask in (one, other))
+    same = {"include_background": True, "spacing": spacing}
+    with warnings.catch_warnings():
+        # MONAI 1.6 passes itself an argument that it has deprecated
+        warnings.filterwarnings("ignore", "monai.metrics.utils", FutureWarning)
+        nsd = compute_surface_dice(y_pred, y, [tolerance], use_subvoxels=True, **same)
+        hd95 = compute_hausdorff_distance(y_pred, y, percentile=95, **same)
+    assert found.nsd == pytest.approx(float(nsd), abs=1e-5)
+    assert found.hd95_mm == pytest.approx(float(hd95), abs=1e-4)
 
 
 @few
