@@ -119,6 +119,7 @@ def _box_plots(found: Evaluation, region: str) -> bytes | None:
             orientation="horizontal",
             tick_labels=[f"{name}  (n={found.anatomies[name].figures['dsc'].n})" for name in names],
             widths=0.6,
+            manage_ticks=axis is axes[0],  # the y axis is shared
             flierprops={"marker": ".", "markersize": 3},
             medianprops={"color": "#c2410c"},
         )

@@ -38,15 +38,16 @@ def border_voxels(mask: NDArray[np.bool_], spacing: Spacing) -> Points:
     """Voxels of a mask ``(Z, Y, X)`` that touch its outside by a face, ``(N, 3)`` mm."""
     from scipy.ndimage import binary_erosion
 
-    return np.argwhere(mask & ~binary_erosion(mask)) * np.asarray(spacing)
+    border = np.argwhere(mask & ~binary_erosion(mask))
+    return np.asarray(border * np.asarray(spacing), dtype=np.float64)
 
 
 def nearest(points: Points, others: Points) -> NDArray[np.float64]:
     """Distance in mm from each of `points` to the nearest of `others`."""
     from scipy.spatial import KDTree
 
-    found: NDArray[np.float64] = KDTree(others, leafsize=32).query(points)[0]
-    return found
+    distances, _ = KDTree(others, leafsize=32).query(points)
+    return np.asarray(distances, dtype=np.float64)
 
 
 @lru_cache(maxsize=8)
