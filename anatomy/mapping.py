@@ -151,7 +151,7 @@ def _read(table: Any) -> LabelMapping:
             raise ContractError(f"mapping.{key}: the label is listed twice")
         if key == REST:
             if value not in (IGNORE, None):
-                raise ContractError(f'mapping.{key}: all that is not listed can only be ignored')
+                raise ContractError(f"mapping.{key}: all that is not listed can only be ignored")
             rest_ignored = True
             continue
         if value == UNKNOWN:

@@ -9,7 +9,9 @@ from clnet.data_catalog.dataset import Dataset
 from clnet.data_catalog.fingerprint import fingerprint
 from clnet.data_catalog.manifest import CaseRecord, Manifest
 from clnet.data_catalog.plan_store import PlanStore
+from clnet.data_catalog.recipe import Recipe, load_recipe, recipes
 from clnet.data_catalog.source import CaseSource, find_cases
+from clnet.data_catalog.sources import Layout, SourceFolder, format_names, open_source
 from clnet.data_catalog.stream import DatasetPin, PatchStream, StreamSpec, split_cases
 from clnet.data_catalog.terms import Obligation, Terms
 
@@ -20,13 +22,20 @@ __all__ = [
     "Catalog",
     "Dataset",
     "DatasetPin",
+    "Layout",
     "Manifest",
     "Obligation",
     "PatchStream",
     "PlanStore",
+    "Recipe",
+    "SourceFolder",
     "StreamSpec",
     "Terms",
     "find_cases",
     "fingerprint",
+    "format_names",
+    "load_recipe",
+    "open_source",
+    "recipes",
     "split_cases",
 ]

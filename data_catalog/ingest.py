@@ -44,7 +44,7 @@ def read_case(
         _same_grid(image, grid, str(labels))
         return grid.voxels
 
-    if isinstance(source.labels, dict):
+    if isinstance(source.labels, Mapping):
         used = {key: m for key, m in source.labels.items() if not mapping.leaves_out(key)}
         if not used.keys() - mapping.unknown:
             raise CaseRejected(str(source.image), "labels", "no mask that the mapping uses")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ __all__ = ["CaseSource", "Labels", "as_labels", "check_ids", "find_cases", "stem
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LAYOUTS = (("images", "labels"), ("imagesTr", "labelsTr"))
 
-Labels = Path | Stored | dict[str, Path | Stored]
+Labels = Path | Stored | Mapping[str, Path | Stored]
 
 
 @dataclass(frozen=True, slots=True)

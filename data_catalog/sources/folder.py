@@ -28,12 +28,14 @@ class SourceFolder:
         cases: sorted by id.
         names: label id to the names that the source gives it; several where regions overlap.
         unknown: label ids whose voxels the source leaves open.
+        rejected: what belongs to a case, but cannot be put together to one.
         notes: what was left out, and why.
     """
 
     cases: list[CaseSource]
     names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     unknown: frozenset[int] = frozenset()
+    rejected: tuple[CaseRejected, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -77,7 +77,7 @@ def _by_vocabulary(source: SourceFolder) -> LabelMapping:
     """Every name in the source as the anatomy of that name."""
     names = _names(source)
     for case in source.cases:
-        if isinstance(case.labels, dict):
+        if isinstance(case.labels, Mapping):
             names += case.labels
     if not names:
         raise ContractError(

@@ -12,7 +12,7 @@ from clnet.data_catalog.sources import formats
 from clnet.data_catalog.sources.folder import Layout, SourceFolder
 from clnet.errors import InputError
 
-__all__ = ["format_names", "open_source"]
+__all__ = ["format_names", "looks_for", "open_source"]
 
 SHOWN = 8
 
@@ -37,6 +37,11 @@ class Format(Protocol):
 def format_names() -> tuple[str, ...]:
     """The formats that are read, sorted."""
     return tuple(_formats())
+
+
+def looks_for(format: str) -> str:
+    """What a folder of that format holds, in a few words."""
+    return _formats()[format].LOOKS_FOR
 
 
 def open_source(
@@ -82,6 +87,8 @@ def open_source(
 def _formats() -> dict[str, Format]:
     names = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
     return {
-        name.replace("_", "-"): cast("Format", importlib.import_module(f"{formats.__name__}.{name}"))
+        name.replace("_", "-"): cast(
+            "Format", importlib.import_module(f"{formats.__name__}.{name}")
+        )
         for name in names
     }
