@@ -6,6 +6,7 @@ from __future__ import annotations
 from clnet.data_catalog.case import Case
 from clnet.data_catalog.catalog import Catalog
 from clnet.data_catalog.dataset import Dataset
+from clnet.data_catalog.export import ExportFormat, export
 from clnet.data_catalog.fingerprint import fingerprint
 from clnet.data_catalog.manifest import CaseRecord, Manifest
 from clnet.data_catalog.plan_store import PlanStore
@@ -22,6 +23,7 @@ __all__ = [
     "Catalog",
     "Dataset",
     "DatasetPin",
+    "ExportFormat",
     "Layout",
     "Manifest",
     "Obligation",
@@ -31,6 +33,7 @@ __all__ = [
     "SourceFolder",
     "StreamSpec",
     "Terms",
+    "export",
     "find_cases",
     "fingerprint",
     "format_names",

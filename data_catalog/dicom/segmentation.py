@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clnet.data_catalog.dicom.header import numbers, read_header
 from clnet.data_catalog.volume import Volume, check_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     from clnet.data_catalog import Dataset, Terms
 
 __all__ = ["app"]
+
+
+class ExportTo(Enum):
+    """Formats of :func:`export`."""
+
+    nifti = "nifti"
+    nnunet = "nnunet"
+
 
 app = typer.Typer(help="Datasets that sites contribute.", no_args_is_help=True)
 
@@ -145,6 +154,23 @@ def fingerprint(
     record({key: value for key, value in values.items() if key != "anatomies"}, as_json=False)
     rows = [{"anatomy": name} | counts for name, counts in anatomies.items()]
     listing(rows, as_json=False, empty="no anatomy is labelled")
+
+
+@app.command(epilog="Example: clnet datasets export site-a/abdomen@1 --to ./out --format nnunet")
+def export(
+    ref: Annotated[str, typer.Argument(help="site/name@version; the newest without @.")],
+    to: Annotated[Path, typer.Option(help="Folder to make.")],
+    format: Annotated[ExportTo, typer.Option(help="Masks by name, or nnU-Net v2 raw.")] = (
+        ExportTo.nifti
+    ),
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a version as files, on the grid and in the orientation that each scan came in."""
+    hub = open_hub(workspace)
+    with progress(f"exporting {ref}") as tell:
+        folder = hub.datasets.export(ref, to, format.value, tell)
+    record({"ref": hub.datasets.get(ref).ref, "folder": str(folder)}, as_json=as_json)
 
 
 def _row(dataset: Dataset) -> dict[str, Any]:

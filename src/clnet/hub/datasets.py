@@ -12,8 +12,10 @@ from clnet.data_catalog import (
     CaseSource,
     Catalog,
     Dataset,
+    ExportFormat,
     Recipe,
     Terms,
+    export,
     fingerprint,
     load_recipe,
     recipes,
@@ -106,6 +108,27 @@ class Datasets:
     def fingerprint(self, ref: str) -> dict[str, Any]:
         """What a dataset holds: cases, spacing, intensity, anatomies with voxel counts."""
         return self._registry.dataset(self._catalog.get(ref).ref).fingerprint
+
+    def export(
+        self,
+        ref: str,
+        to: str | Path,
+        format: ExportFormat = "nifti",
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write a version as files into a new folder, on each scan's own grid; gives the folder.
+
+        Args:
+            format: ``nifti`` (an image and one mask per label) or ``nnunet`` (v2 raw).
+            progress: told the fraction done and the case just written.
+
+        Raises:
+            NotFound: no such dataset or version.
+            AlreadyExists: the folder is there.
+            InputError: nnU-Net's format cannot say what the labels mean.
+        """
+        export(self._catalog.get(ref), Path(to), format, progress)
+        return Path(to)
 
     def touched_by(self, ref: str) -> Touched:
         """Every encoder, body-part model, decoder and release that a dataset went into."""
