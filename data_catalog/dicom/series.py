@@ -112,9 +112,9 @@ def _stack(folder: Path, files: tuple[Path, ...]) -> Stack:
     positions = positions[order]
     files = tuple(files[i] for i in order)
     if len(files) > 1:
-        _check_even(positions @ normal, files, folder)
         step = (positions[-1] - positions[0]) / (len(files) - 1)
         _check_upright(step, normal, first, folder)
+        _check_even(positions @ normal, files, folder)
     else:
         thickness = first.get("SliceThickness")
         step = normal * (float(thickness) if thickness else 1.0)
@@ -184,7 +184,8 @@ def _check_even(heights: NDArray[np.float64], files: tuple[Path, ...], folder: P
 def _check_upright(
     step: NDArray[np.float64], normal: NDArray[np.float64], first: Dataset, folder: Path
 ) -> None:
-    sine = float(np.linalg.norm(np.cross(step, normal)) / np.linalg.norm(step))
+    aside = float(np.linalg.norm(np.cross(step, normal)))
+    sine = aside / max(float(np.linalg.norm(step)), MIN_STEP)
     if sine > TILT_TOLERANCE:
         told = first.get("GantryDetectorTilt")
         raise CaseRejected(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import dcmread
+from pydicom.uid import generate_uid
 from tiny_dicom import ORIGIN, SPACING, save_segmentation, save_series, save_structure_set
 from tiny_scans import TERMS, organs, scan
 
@@ -123,7 +124,7 @@ def test_a_series_that_is_no_even_stack_is_refused(
     if damage == "missing":
         files[4].unlink()
     elif damage == "doubled":
-        header.SOPInstanceUID += ".1"
+        header.SOPInstanceUID = generate_uid()
         header.save_as(source / "ct" / "again.dcm")
     else:
         if damage == "uneven":
