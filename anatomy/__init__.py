@@ -1,12 +1,13 @@
 """The vocabulary of anatomies, their groups and layers, and what a site's labels mean."""
 
-from clnet.anatomy.contract import LabelContract, LabelEntry
+from clnet.anatomy.contract import UNKNOWN, LabelContract, LabelEntry
 from clnet.anatomy.mapping import LabelMapping, Meaning, load_mapping
 from clnet.anatomy.patch import Patch
 from clnet.anatomy.stratification import AnatomyGroup, Stratification, default_stratification
 from clnet.anatomy.vocabulary import Anatomy, Vocabulary, vocabulary
 
 __all__ = [
+    "UNKNOWN",
     "Anatomy",
     "AnatomyGroup",
     "LabelContract",

@@ -8,7 +8,10 @@ from typing import Any
 
 from clnet.errors import ContractError
 
-__all__ = ["LabelContract", "LabelEntry"]
+__all__ = ["UNKNOWN", "LabelContract", "LabelEntry"]
+
+UNKNOWN = 255
+"""Voxel value in every layer of a case where an annotator left open what is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,8 @@ class LabelEntry:
     """One meaning in one layer of a case.
 
     Attributes:
-        value: voxel value in the layer's label map, 1 or more; 0 is "nothing labelled here".
+        value: voxel value in the layer's label map, 1 to 254; 0 is "nothing labelled here",
+            255 (:data:`UNKNOWN`) "nobody says what is here".
         layer: the layer whose map holds the value.
         name: canonical id shown to users; a composite for most unions (``kidney``).
         members: leaf anatomies, sorted; one member is `exact`, several are a `union`.
@@ -31,8 +35,8 @@ class LabelEntry:
     within: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.value <= 255:
-            raise ContractError(f"label value {self.value} of {self.name}: must be 1 to 255")
+        if not 1 <= self.value < UNKNOWN:
+            raise ContractError(f"label value {self.value} of {self.name}: must be 1 to 254")
         if not self.members:
             raise ContractError(f"label {self.name}: names no anatomy")
         if self.within is not None and self.within[0] > self.within[1]:

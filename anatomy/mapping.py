@@ -19,6 +19,8 @@ __all__ = ["LabelMapping", "Meaning", "Within", "load_mapping"]
 
 Within = Literal["auto"] | tuple[float, float] | None
 IGNORE = "ignore"
+UNKNOWN = "unknown"
+REST = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +53,25 @@ class LabelMapping:
 
     Attributes:
         meanings: source label (an id as text, or the stem of a mask's file name) to its
-            meanings, at most one per layer; empty for a label that is ignored on purpose.
+            meanings, at most one per layer; empty for a label that is ignored or unknown.
+        unknown: source labels whose voxels are unknown: nothing is said of any anatomy there,
+            as of nnU-Net's ignore label.
+        rest_ignored: whether masks that `meanings` does not list are left out.
     """
 
     meanings: dict[str, tuple[Meaning, ...]]
+    unknown: frozenset[str] = frozenset()
+    rest_ignored: bool = False
 
     @property
     def ignored(self) -> frozenset[str]:
         """Source labels that deliberately mean nothing."""
-        return frozenset(label for label, meanings in self.meanings.items() if not meanings)
+        nothing = frozenset(label for label, meanings in self.meanings.items() if not meanings)
+        return nothing - self.unknown
+
+    def leaves_out(self, label: str) -> bool:
+        """Whether a mask of that name is to be left out."""
+        return label in self.ignored or (self.rest_ignored and label not in self.meanings)
 
     @property
     def anatomies(self) -> frozenset[str]:
@@ -100,6 +112,9 @@ def load_mapping(source: Mapping[Any, Any] | str | Path) -> LabelMapping:
         {exact: liver, within: [120.0, 310.0]}  # drawn on these mm along z only
         [liver, liver_tumor]                    # several meanings, in different layers
         ignore                                  # (or null) deliberately unmapped
+        unknown                                 # its voxels: nobody says what is there
+
+    The label ``"*": ignore`` leaves out every mask, ROI or segment that is not listed.
 
     Raises:
         UnknownAnatomy: a name that the vocabulary does not know; the message names the label.
@@ -126,17 +141,28 @@ def _read(table: Any) -> LabelMapping:
     if not isinstance(table, Mapping) or not table:
         raise ContractError("a mapping is a table from source labels to anatomies; this is none")
     meanings: dict[str, tuple[Meaning, ...]] = {}
+    unknown: set[str] = set()
+    rest_ignored = False
     for label, value in table.items():
         if isinstance(label, bool) or not isinstance(label, (str, int)):
             raise ContractError(f"mapping: label {label!r} is neither an id nor a name; quote it")
         key = str(label)
         if key in meanings:
             raise ContractError(f"mapping.{key}: the label is listed twice")
+        if key == REST:
+            if value not in (IGNORE, None):
+                raise ContractError(f"mapping.{key}: all that is not listed can only be ignored")
+            rest_ignored = True
+            continue
+        if value == UNKNOWN:
+            unknown.add(key)
+            meanings[key] = ()
+            continue
         try:
             meanings[key] = _meanings(value)
         except (ContractError, UnknownAnatomy) as error:
             raise type(error)(f"mapping.{key}: {error}") from None
-    return LabelMapping(meanings)
+    return LabelMapping(meanings, frozenset(unknown), rest_ignored)
 
 
 def _meanings(value: Any) -> tuple[Meaning, ...]:
@@ -146,7 +172,7 @@ def _meanings(value: Any) -> tuple[Meaning, ...]:
         raise ContractError(
             f"{value!r} is not a meaning; write a name, {{exact: NAME}}, {{union: [NAME, ...]}} "
             "(with `within: auto` or `within: [from_mm, to_mm]` if need be), a list of these, "
-            "or ignore"
+            "ignore or unknown"
         ) from None
     if spec is None or spec == IGNORE:
         return ()

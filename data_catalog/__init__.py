@@ -6,10 +6,13 @@ from __future__ import annotations
 from clnet.data_catalog.case import Case
 from clnet.data_catalog.catalog import Catalog
 from clnet.data_catalog.dataset import Dataset
+from clnet.data_catalog.export import ExportFormat, export
 from clnet.data_catalog.fingerprint import fingerprint
 from clnet.data_catalog.manifest import CaseRecord, Manifest
 from clnet.data_catalog.plan_store import PlanStore
+from clnet.data_catalog.recipe import Recipe, load_recipe, recipes
 from clnet.data_catalog.source import CaseSource, find_cases
+from clnet.data_catalog.sources import Layout, SourceFolder, format_names, open_source
 from clnet.data_catalog.stream import DatasetPin, PatchStream, StreamSpec, split_cases
 from clnet.data_catalog.terms import Obligation, Terms
 
@@ -20,13 +23,22 @@ __all__ = [
     "Catalog",
     "Dataset",
     "DatasetPin",
+    "ExportFormat",
+    "Layout",
     "Manifest",
     "Obligation",
     "PatchStream",
     "PlanStore",
+    "Recipe",
+    "SourceFolder",
     "StreamSpec",
     "Terms",
+    "export",
     "find_cases",
     "fingerprint",
+    "format_names",
+    "load_recipe",
+    "open_source",
+    "recipes",
     "split_cases",
 ]

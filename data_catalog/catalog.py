@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clnet.anatomy.mapping import load_mapping
+from clnet.anatomy.mapping import LabelMapping, load_mapping
 from clnet.data_catalog.case import write_case
 from clnet.data_catalog.dataset import Dataset, case_folder, read_dataset, write_manifest
 from clnet.data_catalog.ingest import read_case
 from clnet.data_catalog.manifest import Manifest, parse_name, parse_ref
 from clnet.data_catalog.plan_store import PlanStore, evict, stored_bytes
-from clnet.data_catalog.source import CaseSource, check_ids, find_cases
+from clnet.data_catalog.recipe import Recipe
+from clnet.data_catalog.source import CaseSource, check_ids
+from clnet.data_catalog.sources import meanings_of, open_source
 from clnet.data_catalog.terms import Terms
 from clnet.data_catalog.volume import DEFAULT_MAX_BYTES
 from clnet.errors import ContractError, InputError, NotFound
@@ -56,7 +58,7 @@ class Catalog:
         self,
         name: str,
         cases: Sequence[CaseSource],
-        mapping: Mapping[str, Any] | Path,
+        mapping: Mapping[str, Any] | Path | LabelMapping,
         terms: Terms,
         progress: Progress | None = None,
     ) -> Dataset:
@@ -76,7 +78,7 @@ class Catalog:
         """
         parse_name(name)
         check_ids(cases)
-        meanings = load_mapping(mapping)
+        meanings = mapping if isinstance(mapping, LabelMapping) else load_mapping(mapping)
         if not meanings.anatomies:
             raise ContractError(f"mapping of {name}: every label is ignored; name an anatomy")
         folder = self.root / name
@@ -103,15 +105,39 @@ class Catalog:
         self,
         name: str,
         source: Path,
-        mapping: Mapping[str, Any] | Path,
-        terms: Terms,
+        mapping: Mapping[str, Any] | Path | None = None,
+        terms: Terms | None = None,
         progress: Progress | None = None,
+        *,
+        format: str | None = None,
+        recipe: Recipe | None = None,
     ) -> Dataset:
-        """:meth:`contribute` what ``images/`` and ``labels/`` of a folder hold.
+        """:meth:`contribute` what a folder holds.
 
-        See :func:`clnet.data_catalog.source.find_cases` for the layouts.
+        Args:
+            mapping: by default the recipe's, or the names in the source where the vocabulary
+                knows them.
+            terms: by default the recipe's.
+            format: how the folder is laid out; recognised by default.
+            recipe: of the public dataset that the folder is a copy of.
+
+        Raises:
+            InputError: the folder is not recognised, or neither terms nor a recipe are given.
         """
-        return self.contribute(name, find_cases(Path(source)), mapping, terms, progress)
+        parse_name(name)
+        folder = Path(source)
+        opened = recipe.open(folder, format) if recipe else open_source(folder, format)
+        if opened.rejected:
+            raise opened.rejected[0]
+        if mapping is None and recipe is not None:
+            meanings = meanings_of(opened, recipe.meanings)
+        else:
+            meanings = meanings_of(opened, mapping)
+        if terms is None:
+            if recipe is None:
+                raise InputError(f"{name}: say on what terms it is given: a licence, or a recipe")
+            terms = recipe.terms
+        return self.contribute(name, opened.cases, meanings, terms, progress)
 
     def get(self, ref: str) -> Dataset:
         """One version, checked against its hash: ``site/name@2``, or the newest without ``@``.

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clnet.anatomy.contract import LabelContract, LabelEntry
+from clnet.anatomy.contract import UNKNOWN, LabelContract, LabelEntry
 from clnet.anatomy.mapping import LabelMapping, Meaning
 from clnet.errors import CaseRejected, ContractError
 
 __all__ = ["LabelMaps", "translate_map", "translate_masks"]
 
 MAX_ID = 65535
-MAX_VALUES = 255
+MAX_VALUES = UNKNOWN - 1
 
 LabelMaps = tuple[dict[str, NDArray[np.uint8]], LabelContract]
 
@@ -89,9 +89,10 @@ def translate_masks(
                 f"mask {key!r} has no entry; say what it means, or list it as ignored",
             )
     values = _assign_values(m for key in masks for m in mapping.meanings[key])
-    shape = next(iter(masks.values())).shape
-    maps = {layer: np.zeros(shape, dtype=np.uint8) for layer in values}
-    for key, mask in masks.items():
+    maps: dict[str, NDArray[np.uint8]] = {}
+    for key, mask in masks.items():  # one at a time: a mapping may read them only now
+        if not maps:
+            maps = {layer: np.zeros(mask.shape, dtype=np.uint8) for layer in values}
         inside = _as_ids(mask, files[key]) > 0
         for meaning in mapping.meanings[key]:
             grid, value = maps[meaning.layer], values[meaning.layer][meaning]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clnet.data_catalog.volume import SUFFIXES
+from clnet.data_catalog.segment import SEGMENTS, read_segments
+from clnet.data_catalog.volume import SUFFIXES, Stored
 from clnet.errors import CaseRejected, InputError
 
-__all__ = ["CaseSource", "check_ids", "find_cases", "volumes_in"]
+__all__ = ["CaseSource", "Labels", "as_labels", "check_ids", "find_cases", "stem", "volumes_in"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LAYOUTS = (("images", "labels"), ("imagesTr", "labelsTr"))
+
+Labels = Path | Stored | Mapping[str, Path | Stored]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +25,14 @@ class CaseSource:
 
     Attributes:
         id: its name within the dataset: letters, digits, ``.``, ``_`` and ``-``.
-        image: the CT.
+        image: the CT: a file, or a DICOM series.
         labels: one label map whose ids are the mapping's keys, or one mask per mapping key.
             A key without a mask is unknown in this case.
     """
 
     id: str
-    image: Path
-    labels: Path | dict[str, Path]
+    image: Path | Stored
+    labels: Labels
 
 
 def check_ids(cases: Iterable[CaseSource]) -> None:
@@ -73,10 +76,10 @@ def find_cases(source: Path) -> list[CaseSource]:
 
 def _pair(images: Path, labels: Path) -> list[CaseSource]:
     scans = {stem.removesuffix("_0000"): path for stem, path in volumes_in(images).items()}
-    maps: dict[str, Path | dict[str, Path]] = dict(volumes_in(labels))
+    maps: dict[str, Labels] = {name: as_labels(path) for name, path in volumes_in(labels).items()}
     for folder in sorted(labels.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
-            maps[folder.name] = volumes_in(folder)
+            maps[folder.name] = dict(volumes_in(folder))
     for case_id in sorted(scans.keys() ^ maps.keys()):
         if case_id in scans:
             raise CaseRejected(str(scans[case_id]), "labels", f"no label map in {labels}")
@@ -92,11 +95,23 @@ def volumes_in(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        suffix = next((s for s in SUFFIXES if path.name.endswith(s)), None)
-        if suffix is None or path.name.startswith(".") or not path.is_file():
+        name = stem(path)
+        if name is None or not path.is_file():
             continue
-        stem = path.name.removesuffix(suffix)
-        if stem in found:
-            raise CaseRejected(str(path), "id", f"{found[stem].name} has the same name")
-        found[stem] = path
+        if name in found:
+            raise CaseRejected(str(path), "id", f"{found[name].name} has the same name")
+        found[name] = path
     return found
+
+
+def stem(path: Path) -> str | None:
+    """The name of an image file without its suffix; None for anything else and hidden files."""
+    suffix = next((s for s in (SEGMENTS, *SUFFIXES) if path.name.endswith(s)), None)
+    if suffix is None or path.name.startswith("."):
+        return None
+    return path.name.removesuffix(suffix)
+
+
+def as_labels(path: Path) -> Labels:
+    """A file of labels: its segments by name where the format has them, else one label map."""
+    return dict(read_segments(path)) if path.name.endswith(SEGMENTS) else path

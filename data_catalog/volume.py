@@ -8,14 +8,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clnet.errors import CaseRejected
 
-__all__ = ["DEFAULT_MAX_BYTES", "SUFFIXES", "Volume", "read_volume"]
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "SUFFIXES",
+    "Stored",
+    "Volume",
+    "check_size",
+    "itk_affine",
+    "read_volume",
+]
 
 DEFAULT_MAX_BYTES = 2 * 1024**3
 """Largest volume read, in bytes of voxels as the header declares them."""
@@ -45,13 +53,34 @@ class Volume:
     file: str
 
 
-def read_volume(path: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> Volume:
-    """Read a three-dimensional scalar image (NIfTI, NRRD or MHA).
+class Stored(Protocol):
+    """Voxels that are no image file of their own: a DICOM series, a contour, a segment.
+
+    Its text (``str``) names it in messages. As a label it may cover a part of the image's grid;
+    it is empty elsewhere.
+    """
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that hold it."""
+
+    def read(self, max_bytes: int) -> Volume:
+        """Its voxels.
+
+        Raises:
+            CaseRejected: unusable, or larger than `max_bytes` by its headers.
+        """
+
+
+def read_volume(path: Path | Stored, max_bytes: int = DEFAULT_MAX_BYTES) -> Volume:
+    """Read a three-dimensional scalar image (NIfTI, NRRD or MHA), or what knows how to be read.
 
     Raises:
         CaseRejected: missing, unreadable, truncated, not 3D, not scalar, without an
             orientation, or larger than `max_bytes` by its header, which is read first.
     """
+    if not isinstance(path, Path):
+        return path.read(max_bytes)
     file = str(path)
     if not path.is_file():
         raise CaseRejected(file, "file", "not found")
@@ -133,13 +162,20 @@ def _read_itk(path: Path, max_bytes: int) -> Volume:
         image = reader.Execute()
     except RuntimeError as error:
         raise _unreadable(file, error) from None
+    return Volume(
+        sitk.GetArrayFromImage(image).T.reshape(shape, order="A"), itk_affine(image), file
+    )
+
+
+def itk_affine(image: Any) -> NDArray[np.float64]:
+    """Affine (RAS+ mm) of a SimpleITK image; axes beyond the third are left out."""
     n = image.GetDimension()
     direction = np.array(image.GetDirection()).reshape(n, n)[:3, :3]
     affine = np.eye(4)
     affine[:3, :3] = direction * np.array(image.GetSpacing()[:3])
     affine[:3, 3] = image.GetOrigin()[:3]
     affine[:2] *= -1  # ITK's world is LPS, nibabel's RAS
-    return Volume(sitk.GetArrayFromImage(image).T.reshape(shape, order="A"), affine, file)
+    return affine
 
 
 def _spatial(sizes: Iterable[int]) -> tuple[int, ...]:
@@ -157,6 +193,15 @@ def _check_header(file: str, shape: tuple[int, ...], dtype: np.dtype[Any], limit
         raise CaseRejected(file, "shape", f"{shape} holds no voxel")
     if dtype.kind not in "iuf":
         raise CaseRejected(file, "voxels", f"type {dtype}; plain numbers are expected")
+    check_size(file, shape, dtype, limit)
+
+
+def check_size(file: str, shape: tuple[int, ...], dtype: np.dtype[Any], limit: int) -> None:
+    """Refuse what a header declares to be larger than `limit` bytes.
+
+    Raises:
+        CaseRejected: it is.
+    """
     size = math.prod(shape) * dtype.itemsize
     if size > limit:
         raise CaseRejected(

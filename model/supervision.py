@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clnet.anatomy import LabelContract, Patch
+from clnet.anatomy import UNKNOWN, LabelContract, Patch
 from clnet.model.decoder import Channel
 
 __all__ = ["Region", "Supervision", "deep_supervision_loss", "has_foreground", "supervise"]
@@ -73,7 +73,8 @@ def supervise(
 ) -> Supervision:
     """What the labels of `patches` teach a decoder of `channels` in `layer`.
 
-    A voxel labelled `M` may belong to the channels that share an anatomy with `M`, and to
+    A voxel of :data:`~clnet.anatomy.UNKNOWN` may be anything, and is known to no region. A voxel
+    labelled `M` may belong to the channels that share an anatomy with `M`, and to
     background if some of `M` is outside the decoder's group. An unlabelled voxel may be
     background or any channel whose anatomies the contract does not know on that slice.
     """
@@ -95,7 +96,7 @@ def supervise(
             truth = truths.setdefault(indices, blank)
             truth[b] |= torch.isin(codes, torch.tensor(values, dtype=torch.uint8))
             where = knowns.setdefault(indices, torch.zeros_like(blank))
-            where[b] |= torch.from_numpy(known).view(-1, 1, 1)
+            where[b] |= torch.from_numpy(known).view(-1, 1, 1) & (codes != UNKNOWN)
     regions = tuple(
         Region(indices, truths[indices].to(device), knowns[indices].to(device))
         for indices in sorted(truths)
@@ -123,6 +124,7 @@ def _allowed(
         for k, channel in enumerate(channels):
             table[:, entry.value, k + 1] = bool(members & set(channel.members))
     table[:, 0, 0] = True
+    table[:, UNKNOWN] = True
     for k, channel in enumerate(channels):
         for member in channel.members:
             known = np.zeros(len(z_mm), bool)

@@ -68,7 +68,7 @@ def test_the_packages_version_is_the_modules() -> None:
 def test_a_dataset_is_contributed_listed_and_shown(workspace: Path, site: Path) -> None:
     told = records(
         workspace,
-        *("datasets", "contribute", "site-b/abdomen", site),
+        *("datasets", "contribute", "site-b/abdomen", "--source", site),
         *("--mapping", site / "mapping.yaml", "--licence", "CC-BY-4.0", "--obligation", "by"),
     )
     assert told["ref"] == "site-b/abdomen@1"
@@ -79,6 +79,11 @@ def test_a_dataset_is_contributed_listed_and_shown(workspace: Path, site: Path) 
     held = records(workspace, "datasets", "fingerprint", "site-b/abdomen")
     assert set(held["anatomies"]) == {"liver", "spleen"}
     assert "liver" in run(workspace, "datasets", "fingerprint", "site-b/abdomen")
+    out = site.parent / "exported"
+    run(workspace, "datasets", "export", "site-b/abdomen@1", "--to", out, "--format", "nnunet")
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("dataset.json", "imagesTr", "labelsTr", "terms.json"),
+    ]
 
 
 def test_encoders_are_listed_and_shown(workspace: Path) -> None:

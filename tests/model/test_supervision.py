@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_networks import contract, exact, make_patch
 
-from clnet.anatomy import LabelContract, LabelEntry
+from clnet.anatomy import UNKNOWN, LabelContract, LabelEntry
 from clnet.model.decoder import Channel
 from clnet.model.supervision import deep_supervision_loss, has_foreground, supervise
 
@@ -48,6 +48,18 @@ def test_relabelling_a_hidden_anatomy_changes_no_gradient(seed: int, hidden: str
         assert torch.equal(
             gradient(at_random, known, channels), gradient(at_background, known, channels)
         )
+
+
+def test_voxels_that_an_annotator_left_open_give_no_gradient() -> None:
+    labels = np.zeros((4, 4, 4), np.uint8)
+    labels[0], labels[1] = 1, UNKNOWN
+    meaning = contract("liver", "spleen")
+    assert gradient(labels, meaning, (LIVER, SPLEEN))[:, :, 1, 1::2, 1::2].eq(0).all()
+    supervision = supervise([make_patch(labels, meaning)], "organ", (LIVER, SPLEEN))
+    assert supervision.allowed[0, :, 1].all()
+    for region in supervision.regions:
+        assert not region.known[0, 1].any()
+        assert region.known[0, 2:].all()
 
 
 def test_an_unknown_sibling_is_never_pushed_down_where_it_may_be() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,24 +17,46 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+
+class ExportTo(Enum):
+    """Formats of :func:`export`."""
+
+    nifti = "nifti"
+    nnunet = "nnunet"
+
+
 app = typer.Typer(help="Datasets that sites contribute.", no_args_is_help=True)
 
 
 @app.command(
-    epilog="Example: clnet datasets contribute site-a/abdomen ./amos "
-    "--mapping mapping.yaml --licence CC-BY-4.0 --attribution 'Hospital A' --obligation BY"
+    epilog="Example: clnet datasets contribute site-a/abdomen --source ./amos --recipe amos22"
 )
 def contribute(
     name: Annotated[str, typer.Argument(help="site/name; a new version is made.")],
     source: Annotated[
-        Path, typer.Argument(help="Folder with images/ and labels/, or imagesTr/ and labelsTr/.")
+        Path, typer.Option(help="Folder with the scans and labels; its layout is recognised.")
     ],
+    format: Annotated[
+        str | None, typer.Option(help="Layout of the folder (clnet datasets formats).")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Public dataset that it is a copy of (clnet datasets recipes)."),
+    ] = None,
     mapping: Annotated[
-        Path, typer.Option(help="YAML: source label to anatomy (see docs/labels.md).")
-    ],
-    licence: Annotated[str, typer.Option(help="SPDX identifier, or LicenseRef-NAME.")],
-    attribution: Annotated[str, typer.Option(help="Whom to name, and how.")] = "",
-    consent: Annotated[str, typer.Option(help="On what ground the images may be used.")] = "",
+        Path | None,
+        typer.Option(
+            help="YAML: label id or name to anatomy (see docs/labels.md); else the recipe's, or "
+            "the names in the source."
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="SPDX identifier, or LicenseRef-NAME; else the recipe's.")
+    ] = None,
+    attribution: Annotated[str | None, typer.Option(help="Whom to name, and how.")] = None,
+    consent: Annotated[
+        str | None, typer.Option(help="On what ground the images may be used.")
+    ] = None,
     obligation: Annotated[
         list[str] | None, typer.Option(help="BY, NC, SA, ND or AGREEMENT; may be repeated.")
     ] = None,
@@ -41,11 +64,54 @@ def contribute(
     as_json: JsonOption = False,
 ) -> None:
     """Store a new version of a dataset: all of its cases, or nothing."""
-    terms = _terms(licence, attribution, consent, obligation or [])
+    from clnet.data_catalog import load_recipe
+
+    known = load_recipe(recipe) if recipe else None
+    terms = _terms(
+        known.terms if known else None, licence, attribution, consent, obligation or None
+    )
     hub = open_hub(workspace)
     with progress(f"contributing {name}") as tell:
-        dataset = hub.datasets.contribute(name, source, mapping, terms, tell)
+        dataset = hub.datasets.contribute(
+            name, source, mapping, terms, tell, format=format, recipe=known
+        )
     record(_row(dataset), as_json=as_json)
+
+
+@app.command(epilog="Example: clnet datasets recipes amos22")
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Public datasets whose labels, layout and terms are known."""
+    from clnet.data_catalog import load_recipe
+    from clnet.data_catalog import recipes as known
+
+    if name is not None:
+        values = load_recipe(name).model_dump(mode="json", exclude_none=True)
+        record(values, as_json=as_json)
+        return
+    rows = [
+        {
+            "recipe": recipe.id,
+            "title": recipe.title,
+            "cases": recipe.cases,
+            "anatomies": len(recipe.meanings.anatomies),
+            "licence": recipe.licence,
+            "obligations": " ".join(sorted(recipe.obligations)),
+        }
+        for recipe in known().values()
+    ]
+    listing(rows, as_json=as_json, empty="no recipe")
+
+
+@app.command(epilog="Example: clnet datasets formats")
+def formats(as_json: JsonOption = False) -> None:
+    """Layouts of folders that are recognised."""
+    from clnet.data_catalog.sources import format_names, looks_for
+
+    rows = [{"format": name, "looks_for": looks_for(name)} for name in format_names()]
+    listing(rows, as_json=as_json, empty="no format")
 
 
 @app.command("list", epilog="Example: clnet datasets list --json")
@@ -90,6 +156,23 @@ def fingerprint(
     listing(rows, as_json=False, empty="no anatomy is labelled")
 
 
+@app.command(epilog="Example: clnet datasets export site-a/abdomen@1 --to ./out --format nnunet")
+def export(
+    ref: Annotated[str, typer.Argument(help="site/name@version; the newest without @.")],
+    to: Annotated[Path, typer.Option(help="Folder to make.")],
+    format: Annotated[ExportTo, typer.Option(help="Masks by name, or nnU-Net v2 raw.")] = (
+        ExportTo.nifti
+    ),
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a version as files, on the grid and in the orientation that each scan came in."""
+    hub = open_hub(workspace)
+    with progress(f"exporting {ref}") as tell:
+        folder = hub.datasets.export(ref, to, format.value, tell)
+    record({"ref": hub.datasets.get(ref).ref, "folder": str(folder)}, as_json=as_json)
+
+
 def _row(dataset: Dataset) -> dict[str, Any]:
     manifest = dataset.manifest
     return {
@@ -101,17 +184,28 @@ def _row(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _terms(licence: str, attribution: str, consent: str, obligations: list[str]) -> Terms:
+def _terms(
+    terms: Terms | None,
+    licence: str | None,
+    attribution: str | None,
+    consent: str | None,
+    obligations: list[str] | None,
+) -> Terms:
+    """The recipe's terms, with what the options say in their place."""
     from pydantic import ValidationError
 
     from clnet.data_catalog import Terms
 
-    values = {
+    given = {
         "licence": licence,
         "attribution": attribution,
         "consent": consent,
-        "obligations": frozenset(name.upper() for name in obligations),
+        "obligations": obligations and frozenset(name.upper() for name in obligations),
     }
+    values = terms.model_dump() if terms else {}
+    values |= {key: value for key, value in given.items() if value is not None}
+    if "licence" not in values:
+        raise InputError("--licence: say on what terms the data is given, or name a --recipe")
     try:
         return Terms.model_validate(values)
     except ValidationError as error:

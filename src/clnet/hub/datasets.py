@@ -8,7 +8,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from clnet.data_catalog import CaseSource, Catalog, Dataset, Terms, fingerprint
+from clnet.data_catalog import (
+    CaseSource,
+    Catalog,
+    Dataset,
+    ExportFormat,
+    Recipe,
+    Terms,
+    export,
+    fingerprint,
+    load_recipe,
+    recipes,
+)
 from clnet.decoders_registry import Registry, Touched
 from clnet.errors import InputError
 
@@ -28,9 +39,12 @@ class Datasets:
         self,
         name: str,
         source: str | Path | Sequence[CaseSource],
-        mapping: Mapping[str, Any] | str | Path,
-        terms: Terms | str,
+        mapping: Mapping[str, Any] | str | Path | None = None,
+        terms: Terms | str | None = None,
         progress: Progress | None = None,
+        *,
+        format: str | None = None,
+        recipe: str | Path | Recipe | None = None,
     ) -> Dataset:
         """Store a new version of a dataset: all of its cases, or nothing.
 
@@ -38,23 +52,33 @@ class Datasets:
 
         Args:
             name: ``site/name``.
-            source: a folder with ``images/`` and ``labels/`` (or nnU-Net's ``imagesTr/`` and
-                ``labelsTr/``), or the cases as files.
-            mapping: what each source label means, or a YAML file that says so.
-            terms: licence and consent; a text is the licence alone.
+            source: a folder in one of the layouts that :func:`.format_names` lists, or the
+                cases as files.
+            mapping: what each source label means, or a YAML file that says so; by default the
+                recipe's, or the names in the source where the vocabulary knows them.
+            terms: licence and consent; a text is the licence alone; by default the recipe's.
             progress: told the fraction done and the case just stored.
+            format: how the folder is laid out; recognised by default.
+            recipe: of the public dataset that the folder is a copy of, see :meth:`recipes`;
+                its id, or a YAML file of your own.
 
         Raises:
             CaseRejected: the first case that cannot be used: file, field, reason.
             UnknownAnatomy: the mapping names an anatomy that the vocabulary does not know.
-            InputError: a malformed name, mapping or licence, or no case.
+            InputError: a malformed name, mapping or licence, no case, or a folder that no
+                format recognises.
         """
         meanings = Path(mapping) if isinstance(mapping, str) else mapping
         agreed = _licence(terms) if isinstance(terms, str) else terms
         if isinstance(source, str | Path):
+            known = recipe if isinstance(recipe, Recipe | None) else load_recipe(recipe)
             dataset = self._catalog.contribute_folder(
-                name, Path(source), meanings, agreed, progress
+                name, Path(source), meanings, agreed, progress, format=format, recipe=known
             )
+        elif format is not None or recipe is not None:
+            raise InputError("format and recipe go with a folder; cases are given as files")
+        elif meanings is None or agreed is None:
+            raise InputError("cases given as files need a mapping and terms")
         else:
             dataset = self._catalog.contribute(name, source, meanings, agreed, progress)
         self._registry.record_dataset(
@@ -64,6 +88,10 @@ class Datasets:
             fingerprint=fingerprint(dataset),
         )
         return dataset
+
+    def recipes(self) -> dict[str, Recipe]:
+        """Public datasets whose labels, layout and terms are known, by id."""
+        return recipes()
 
     def list(self) -> tuple[Dataset, ...]:
         """Every version of every dataset that is stored here."""
@@ -80,6 +108,27 @@ class Datasets:
     def fingerprint(self, ref: str) -> dict[str, Any]:
         """What a dataset holds: cases, spacing, intensity, anatomies with voxel counts."""
         return self._registry.dataset(self._catalog.get(ref).ref).fingerprint
+
+    def export(
+        self,
+        ref: str,
+        to: str | Path,
+        format: ExportFormat = "nifti",
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write a version as files into a new folder, on each scan's own grid; gives the folder.
+
+        Args:
+            format: ``nifti`` (an image and one mask per label) or ``nnunet`` (v2 raw).
+            progress: told the fraction done and the case just written.
+
+        Raises:
+            NotFound: no such dataset or version.
+            AlreadyExists: the folder is there.
+            InputError: nnU-Net's format cannot say what the labels mean.
+        """
+        export(self._catalog.get(ref), Path(to), format, progress)
+        return Path(to)
 
     def touched_by(self, ref: str) -> Touched:
         """Every encoder, body-part model, decoder and release that a dataset went into."""

@@ -1,0 +1,9 @@
+"""From a folder, in whatever layout it comes, to cases and what their labels are called."""
+
+from __future__ import annotations
+
+from clnet.data_catalog.sources.folder import Layout, SourceFolder
+from clnet.data_catalog.sources.meaning import meanings_of
+from clnet.data_catalog.sources.recognise import format_names, looks_for, open_source
+
+__all__ = ["Layout", "SourceFolder", "format_names", "looks_for", "meanings_of", "open_source"]

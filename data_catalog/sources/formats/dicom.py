@@ -1,0 +1,138 @@
+"""DICOM CT series with the RTSTRUCT or SEG objects that reference them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from clnet.data_catalog.dicom import (
+    Contours,
+    DicomSeries,
+    Index,
+    LabelObject,
+    SegmentFrames,
+    index_folder,
+    looks_like_dicom,
+    read_roi_names,
+    read_segment_names,
+)
+from clnet.data_catalog.source import CaseSource
+from clnet.data_catalog.sources.folder import SourceFolder
+from clnet.data_catalog.volume import Stored
+from clnet.errors import CaseRejected, InputError
+
+LOOKS_FOR = "DICOM CT images, in any folders, and RTSTRUCT or SEG objects that reference them"
+
+
+def detect(folder: Path) -> bool:
+    """Whether one of the first files is DICOM."""
+    return looks_like_dicom(folder)
+
+
+def cases(folder: Path) -> SourceFolder:
+    """One case per CT series that something labels; labels are named as ROIs and segments are.
+
+    An object is joined to the series that it references, or, where it names none, to the only
+    one in its coordinate system. Series without labels are left out. What cannot be joined is
+    rejected: objects whose series is not here, and series with two labels of one name.
+
+    Raises:
+        CaseRejected: a damaged file.
+        InputError: no CT series, or none with labels.
+    """
+    index = index_folder(folder)
+    if not index.series:
+        raise InputError(f"{folder}: no CT series ({index.others} other DICOM objects)")
+    labels: dict[str, dict[str, Path | Stored]] = {}
+    rejected: list[CaseRejected] = []
+    spoilt: set[str] = set()
+    for one in index.labels:
+        try:
+            uid = _series_of(one, index)
+        except CaseRejected as error:
+            rejected.append(error)
+            continue
+        try:
+            _join(labels.setdefault(uid, {}), one, index.series[uid])
+        except CaseRejected as error:
+            rejected.append(error)
+            spoilt.add(uid)
+    drawn = [uid for uid in index.series if labels.get(uid) and uid not in spoilt]
+    if not drawn and rejected:
+        raise rejected[0]
+    if not drawn:
+        raise InputError(
+            f"{folder}: {len(index.series)} CT series, but no RTSTRUCT or SEG that labels one"
+        )
+    ids = _ids({uid: index.series[uid].folder for uid in drawn}, folder)
+    left = sum(not labels.get(uid) for uid in index.series)
+    return SourceFolder(
+        cases=sorted(
+            (CaseSource(ids[uid], index.series[uid], labels[uid]) for uid in drawn),
+            key=lambda case: case.id,
+        ),
+        rejected=tuple(rejected),
+        notes=(f"{left} CT series without labels left out",) if left else (),
+    )
+
+
+def _join(found: dict[str, Path | Stored], one: LabelObject, series: DicomSeries) -> None:
+    for name, label in _labels(one, series).items():
+        if name in found:
+            raise CaseRejected(
+                str(one.path), f"label {name!r}", f"also in {found[name]}; keep one of them"
+            )
+        found[name] = label
+
+
+def _labels(one: LabelObject, series: DicomSeries) -> dict[str, Stored]:
+    if one.kind == "rtstruct":
+        return {
+            name: Contours(one.path, name, number, series)
+            for name, number in read_roi_names(one.path).items()
+        }
+    return {
+        name: SegmentFrames(one.path, name, numbers)
+        for name, numbers in read_segment_names(one.path).items()
+    }
+
+
+def _series_of(one: LabelObject, index: Index) -> str:
+    here = sorted(one.series & index.series.keys())
+    if not here and not one.series:
+        here = [u for u, f in index.frames_of_reference.items() if f in one.frames_of_reference]
+    if len(here) == 1:
+        return here[0]
+    if here:
+        raise CaseRejected(
+            str(one.path), "ReferencedSeriesSequence", f"{len(here)} series fit; give one of them"
+        )
+    told = ", ".join(sorted(one.series)) or "none by name"
+    raise CaseRejected(
+        str(one.path),
+        "ReferencedSeriesSequence",
+        f"the series that it references ({told}) is not in this folder",
+    )
+
+
+def _ids(folders: dict[str, Path], root: Path) -> dict[str, str]:
+    """The first folder below `root` where that tells series apart, else more of the path.
+
+    Series that share a folder are told apart by a hash of their UID; names of patients in tags
+    never become ids.
+    """
+    parts = {uid: folder.relative_to(root).parts for uid, folder in folders.items()}
+    longest = max(len(found) for found in parts.values())
+    for depth in range(1, longest + 1):
+        short = {uid: "-".join(found[:depth]) for uid, found in parts.items()}
+        if len(set(short.values())) == len(short) and all(short.values()):
+            return {uid: _plain(name) for uid, name in short.items()}
+    return {
+        uid: _plain("-".join((*found, f"series-{hashlib.sha256(uid.encode()).hexdigest()[:8]}")))
+        for uid, found in parts.items()
+    }
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-")[-128:] or "case"

@@ -1,0 +1,193 @@
+"""Recipes of public datasets: valid data, and a tiny copy of each through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from tiny_dicom import save_series, save_structure_set
+from tiny_scans import save, scan
+from typer.testing import CliRunner
+
+from clnet.anatomy import vocabulary
+from clnet.cli import app
+from clnet.data_catalog import Recipe, load_recipe, recipes
+from clnet.errors import InputError, NotFound
+
+EXAMPLE_ID = {
+    "amos22": "amos_0004",
+    "lits": "7",
+    "ct-org": "21",
+    "btcv": "0001",
+    "ribseg": "RibFrac7",
+}
+"""Where a dataset's own ids are needed."""
+
+
+def run(workspace: Path, *arguments: str | Path) -> Any:
+    told = CliRunner().invoke(
+        app,
+        [*(str(a) for a in arguments), "--json"],
+        env={"CLNET_WORKSPACE": str(workspace)},
+        catch_exceptions=False,
+    )
+    assert told.exit_code == 0, told.output
+    return json.loads(told.stdout)
+
+
+def test_there_are_recipes_of_many_public_datasets() -> None:
+    known = recipes()
+    assert len(known) >= 20
+    assert {recipe.format for recipe in known.values()} >= {
+        "decathlon",
+        "dicom",
+        "totalsegmentator",
+    }
+    for name, recipe in known.items():
+        assert name == recipe.id
+        assert recipe.terms.licence
+        assert recipe.checked
+        assert recipe.source
+        for anatomy in recipe.meanings.anatomies:
+            assert anatomy in vocabulary()
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_no_licence_demands_less_than_it_says(name: str) -> None:
+    recipe = recipes()[name]
+    parts = recipe.licence.upper().split("-")
+    if parts[0] == "CC":
+        assert {part for part in parts if part in ("BY", "NC", "SA", "ND")} <= recipe.obligations
+    else:
+        assert "AGREEMENT" in recipe.obligations
+
+
+def test_a_recipe_that_is_wrong_says_where(tmp_path: Path) -> None:
+    text = load_recipe("lits").model_dump_json(exclude={"id"}, exclude_none=True)
+    about = json.loads(text)
+
+    def written(**changes: Any) -> Path:
+        path = tmp_path / "mine.yaml"
+        path.write_text(json.dumps(about | changes))
+        return path
+
+    assert load_recipe(written()).id == "mine"
+    for changes, says in (
+        ({"mapping": {1: "liber"}}, "mapping"),
+        ({"format": "decathlon"}, "one of format and layout"),
+        ({"only": "("}, "regular expression"),
+        ({"layout": {"image": "a.nii", "labels": "{id}.nii"}}, "layout.image"),
+        ({"colour": "red"}, "colour"),
+    ):
+        with pytest.raises(InputError, match=says):
+            load_recipe(written(**changes))
+    with pytest.raises(NotFound, match="amos22"):
+        load_recipe("amos")
+
+
+def write(path: Path, zyx: NDArray[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if ".nii" in path.name:
+        save(path, zyx)
+        return
+    image = sitk.GetImageFromArray(zyx)
+    image.SetSpacing((1.5, 2.0, 3.0))
+    if path.name.endswith(".seg.nrrd"):
+        image.SetMetaData("Segment0_Name", path.stem)
+        image.SetMetaData("Segment0_LabelValue", "1")
+        image.SetMetaData("Segment0_Layer", "0")
+    sitk.WriteImage(image, str(path))
+
+
+def tiny_copy(recipe: Recipe, folder: Path) -> str:
+    """A case laid out as the dataset, labels in stripes; returns its id."""
+    case_id = EXAMPLE_ID.get(recipe.id, "c1")
+    # two labels that do not exclude each other's voxels are enough to see the layout
+    keys = [str(k) for k, m in recipe.meanings.meanings.items() if m][:2]
+    masks: dict[str, NDArray[np.uint8]] = {}
+    for n, key in enumerate(keys):
+        masks[key] = np.zeros(scan(0).shape, np.uint8)
+        masks[key][2:6, 2 + 3 * n : 4 + 3 * n, 2:5] = 1
+    if recipe.format == "dicom":
+        files = save_series(folder / case_id / "ct", scan(1))
+        outline = [[(1.5, 1.5, z), (4.5, 1.5, z), (4.5, 3.5, z)] for z in range(2, 6)]
+        save_structure_set(folder / case_id / "rs.dcm", files[0], dict.fromkeys(keys, outline))
+        return case_id
+    image, labels = {
+        "decathlon": ("imagesTr/{id}.nii.gz", "labelsTr/{id}.nii.gz"),
+        "totalsegmentator": ("{id}/ct.nii.gz", "{id}/segmentations/{name}.nii.gz"),
+        None: (recipe.layout.image, recipe.layout.labels) if recipe.layout else ("", ""),
+    }[recipe.format]
+    if recipe.format == "decathlon":
+        about = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "a", "2": "b"}}
+        (folder / "dataset.json").parent.mkdir(parents=True, exist_ok=True)
+        (folder / "dataset.json").write_text(json.dumps(about))
+
+    def place(pattern: str, name: str = "") -> Path:
+        filled = pattern.replace("**/", "part/").replace("/*/", "/sub/").replace("*", "Tr")
+        return folder / filled.replace("{id}", case_id).replace("{name}", name)
+
+    write(place(image), scan(1))
+    if "{name}" in labels:
+        for key, mask in masks.items():
+            write(place(labels, key), mask)
+    else:
+        ids = sum(mask.astype(np.uint8) * int(key) for key, mask in masks.items())
+        write(place(labels), np.asarray(ids, np.uint8))
+    return case_id
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_a_tiny_copy_is_contributed_with_its_terms(name: str, tmp_path: Path) -> None:
+    recipe = recipes()[name]
+    case_id = tiny_copy(recipe, tmp_path / "copy")
+    opened = recipe.open(tmp_path / "copy")
+    assert [case.id for case in opened.cases] == [case_id]
+
+
+@pytest.mark.parametrize("name", ["amos22", "han-seg", "lctsc", "msd-liver", "totalsegmentator-v2"])
+def test_one_of_each_format_through_the_command_line(name: str, tmp_path: Path) -> None:
+    recipe = recipes()[name]
+    case_id = tiny_copy(recipe, tmp_path / "copy")
+    workspace = tmp_path / "workspace"
+    row = run(
+        workspace,
+        *("datasets", "contribute", f"public/{name}", "--source", tmp_path / "copy"),
+        *("--recipe", name),
+    )
+    assert row["cases"] == 1
+    shown = run(workspace, "datasets", "show", row["ref"])
+    assert shown["case_ids"] == [case_id]
+    assert shown["terms"]["licence"] == recipe.licence
+    assert set(shown["terms"]["obligations"]) == recipe.obligations
+    held = run(workspace, "datasets", "fingerprint", row["ref"])["anatomies"]
+    assert any(counts["voxels"] for counts in held.values())
+
+
+def test_what_the_caller_says_overrules_the_recipe(tmp_path: Path) -> None:
+    tiny_copy(recipes()["lits"], tmp_path / "copy")
+    (tmp_path / "mapping.yaml").write_text("{1: liver, 2: liver_tumor}")
+    row = run(
+        tmp_path / "workspace",
+        *("datasets", "contribute", "public/lits", "--source", tmp_path / "copy"),
+        *("--recipe", "lits", "--mapping", tmp_path / "mapping.yaml"),
+        *("--licence", "LicenseRef-agreed", "--obligation", "agreement"),
+    )
+    shown = run(tmp_path / "workspace", "datasets", "show", row["ref"])
+    assert shown["terms"]["licence"] == "LicenseRef-agreed"
+    assert shown["terms"]["obligations"] == ["AGREEMENT"]
+    assert "LiTS" in shown["terms"]["attribution"]
+
+
+def test_recipes_and_formats_are_listed_and_shown(tmp_path: Path) -> None:
+    rows = run(tmp_path, "datasets", "recipes")
+    assert {row["recipe"] for row in rows} == set(recipes())
+    shown = run(tmp_path, "datasets", "recipes", "kits23")
+    assert shown["licence"] == "CC-BY-NC-SA-4.0"
+    assert shown["citation"]["arxiv"] == "2307.01984"
+    assert {row["format"] for row in run(tmp_path, "datasets", "formats")} >= {"nnunet", "dicom"}
