@@ -74,11 +74,14 @@ def draw_channel_ticket(decoder: Decoder, rate: float) -> Ticket:
 
 def _importance(layer: ChannelLayer, tensors: dict[str, Tensor]) -> Tensor:
     use = torch.stack(
-        [s.reshape(layer.count, -1).square().sum(dim=1) for s in layer.slices(tensors, layer.used_by)]
+        [
+            s.reshape(layer.count, -1).square().sum(dim=1)
+            for s in layer.slices(tensors, layer.used_by)
+        ]
     ).sum(dim=0)
     if layer.scale_shift is not None:
         scale, shift = (tensors[name] for name in layer.scale_shift)
-        return (scale.square() + shift.square()).sqrt() * use.sqrt()
+        return (scale.square() + shift.square()).sqrt() * use
     made = layer.slices(tensors, layer.made_by[:1])
     strength = made[0].reshape(layer.count, -1).norm(dim=1) if made else torch.ones_like(use)
-    return strength * use.sqrt()
+    return strength * use

@@ -138,9 +138,7 @@ def _settle(layers: Sequence[ChannelLayer], tensors: dict[str, Tensor]) -> list[
     return alive
 
 
-def _fill(
-    layers: Sequence[ChannelLayer], alive: Sequence[Tensor], lanes: int
-) -> list[list[int]]:
+def _fill(layers: Sequence[ChannelLayer], alive: Sequence[Tensor], lanes: int) -> list[list[int]]:
     """Channels to keep by layer: those alive, and as many others as fill the lanes."""
     read = {layer.index: max(1, int(alive[k].sum())) for k, layer in _kind(layers, "read")}
     kept = []

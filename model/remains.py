@@ -49,7 +49,7 @@ class Remains:
             and len(self.hidden) == heads
             and min(*self.ups, *self.hidden, *map(len, self.reads), 1) >= 1
             and all(
-                list(stage) == sorted(set(stage)) and 0 <= stage[0] and stage[-1] < count
+                list(stage) == sorted(set(stage)) and stage[0] >= 0 and stage[-1] < count
                 for stage, count in zip(self.reads, features, strict=True)
             )
         )

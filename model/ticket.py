@@ -82,7 +82,9 @@ class Ticket:
         """The ticket without what an `older` one has cut already: nothing regrows."""
         both = {**self.mask, **older.mask}
         shared = self.mask.keys() & older.mask.keys()
-        return Ticket(self.rate, both | {name: self.mask[name] & older.mask[name] for name in shared})
+        return Ticket(
+            self.rate, both | {name: self.mask[name] & older.mask[name] for name in shared}
+        )
 
 
 def prunable(decoder: nn.Module) -> dict[str, nn.Parameter]:
@@ -166,7 +168,7 @@ def _silenced(decoder: Decoder) -> dict[str, Tensor]:
         silent = layer.silent(tensors)
         if silent.any():
             vectors = [s.parameter for s in layer.made_by if tensors[s.parameter].dim() == 1]
-            masks |= {name: ~silent for name in vectors}
+            masks |= dict.fromkeys(vectors, ~silent)
     return masks
 
 
