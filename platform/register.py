@@ -57,10 +57,7 @@ def register(delivery: Delivery, assignment: Assignment, registry: Registry) -> 
         delivery.artefact,
         encoder=assignment.encoder_ref,
         body_part_model=assignment.bpr_ref,
-        config={
-            **(delivery.config or assignment.config.to_dict()),
-            "anatomies": list(group.anatomies),
-        },
+        config={**config, "anatomies": list(group.anatomies)},
         metrics=delivery.metrics,
         learned=assignment.learned,
         unions=assignment.unions,

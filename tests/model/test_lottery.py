@@ -185,11 +185,9 @@ def test_a_lottery_continues_from_its_state() -> None:
 
 def test_the_authors_rates_are_milder_for_narrow_decoders() -> None:
     assert milder_rates(32) == pytest.approx(RATES)
-    assert (
-        PruningSchedule(milder_rates(4)).cuts
-        == pytest.approx((0.84, 0.92, 0.936, 0.952, 0.968, 0.984), abs=2e-3)
-        or True
-    )
+    assert milder_rates(4)[0] == 0  # which the schedule skips
+    assert PruningSchedule(milder_rates(4)).cuts[-1] == pytest.approx(0.984)
+    assert len(PruningSchedule(milder_rates(4)).cuts) < len(RATES)
 
 
 @pytest.mark.parametrize("wrong", [{"rates": (0.9, 0.8)}, {"rates": (1.0,)}, {"retries": -1}])
