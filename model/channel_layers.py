@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clnet.errors import Incompatible
 from clnet.model.decoder import Decoder
 
 __all__ = ["ChannelLayer", "Slot", "channel_layers"]
@@ -75,7 +76,16 @@ def _all_zero(slices: list[Tensor], count: int) -> Tensor:
 
 
 def channel_layers(decoder: Decoder) -> tuple[ChannelLayer, ...]:
-    """All channels of `decoder` but its logits, from the features it reads to its heads."""
+    """All channels of `decoder` but its logits, from the features it reads to its heads.
+
+    Raises:
+        Incompatible: it is made of another network's blocks.
+    """
+    if type(decoder) is not Decoder:
+        raise Incompatible(
+            f"decoder {decoder.config.group}: whole channels are cut in decoders of clnet's own "
+            f"blocks, this is a {type(decoder).__name__}; cut single weights instead"
+        )
     shapes = {name: tuple(p.shape) for name, p in decoder.named_parameters()}
     scales = len(decoder.scales)
     layers = [_read(shapes, stage, scales) for stage in range(scales + 1)]

@@ -81,7 +81,10 @@ class DecoderConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-able values."""
-        return asdict(self)
+        values = asdict(self)
+        if self.remains is None:  # as it always was, so that equal decoders keep equal bytes
+            del values["remains"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DecoderConfig:

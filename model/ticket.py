@@ -158,7 +158,8 @@ def read_ticket(decoder: Decoder) -> Ticket | None:
     ticket = Ticket(0.0, mask)
     if not ticket.cut:
         return None
-    return Ticket(ticket.sparsity, {**mask, **_silenced(decoder)})
+    silenced = _silenced(decoder) if type(decoder) is Decoder else {}
+    return Ticket(ticket.sparsity, {**mask, **silenced})
 
 
 def _silenced(decoder: Decoder) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ class RewindTo:
     """Weights to rewind survivors to.
 
     Attributes:
-        name: for the ticket: ``init``, ``step N`` or ``none``.
+        name: for the ticket: ``init``, ``none``, or the batch that they were kept after.
         sha256: artefact that holds them, if one does.
         seed: of the initialisation that they are, if no artefact holds them.
         start: ref of the decoder that the initialisation borrowed weights from.
@@ -76,7 +76,7 @@ def rewind_to(rewind: float | str | None, base: DecoderRecord, registry: Registr
     facts: dict[str, Any] = base.lineage.config
     kept: dict[str, Any] = facts.get("rewind") or {}
     if rewind is None or not isinstance(rewind, str):
-        return RewindTo(f"step {kept['step']}", kept["sha256"]) if kept else RewindTo("none")
+        return RewindTo(str(kept["step"]), kept["sha256"]) if kept else RewindTo("none")
     if rewind == "none":
         return RewindTo("none")
     job: dict[str, Any] = facts.get("job") or {}
@@ -87,7 +87,7 @@ def rewind_to(rewind: float | str | None, base: DecoderRecord, registry: Registr
         )
     step = _step(rewind, job["batches_per_epoch"])
     if kept.get("step") == step:
-        return RewindTo("init" if step == 0 else f"step {step}", kept["sha256"])
+        return RewindTo(str(step), kept["sha256"])
     if step == 0:
         start = registry.decoder(job["start"]).sha256 if job.get("start") else None
         return RewindTo("init", seed=job["seed"], start=start)
