@@ -203,7 +203,8 @@ class Lottery:
         """The tensors that :meth:`load` needs beside :meth:`record`."""
         state = {f"accepted.{name}": value for name, value in self.accepted.items()}
         for kind, ticket in (("ticket", self.ticket), ("kept", self.accepted_ticket)):
-            state |= {f"{kind}.{n}": m for n, m in (ticket.mask if ticket else {}).items()}
+            mask = ticket.mask if ticket else {}
+            state |= {f"{kind}.{name}": survives.clone() for name, survives in mask.items()}
         return state
 
     def load(self, record: Mapping[str, Any], finished: bool, state: Weights) -> None:
