@@ -1,7 +1,8 @@
 """Encoders and decoders as bytes: safetensors with a JSON header, the same bytes every time.
 
-Pruned weights are stored as a bitmap of survivors and the survivors' values; what was stored
-is what comes back, to the bit. Nothing is unpickled.
+Pruned weights are stored as survivors (:mod:`clnet.model.survivors`); what was stored is what
+comes back, to the bit. Nothing is unpickled. Format 1 kept a bitmap of survivors for each weight;
+it is read still, and written where nothing is pruned.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from clnet.model.body_part_curve import Range
 from clnet.model.decoder import Decoder, DecoderConfig
 from clnet.model.encoder import Encoder, EncoderConfig, freeze
 from clnet.model.plan import Plan
+from clnet.model.survivors import POSITIONS, decode_survivors, encode_survivors, float16_exact
 
 __all__ = [
     "DecoderInfo",
@@ -33,9 +35,13 @@ __all__ = [
     "unpack_artefact",
 ]
 
-FORMAT = 1
+PLAIN, SPARSE = 1, 2
+"""Formats: tensors by name; one list of survivors for all of them."""
+
 BITMAP, VALUES = ".survivors", ".values"
-SPARSE_BELOW = 0.9  # a bitmap and values are smaller than dense float32 below 31/32 survivors
+SPARSE_BELOW = 0.9
+LARGEST = 1 << 28
+"""Parameters that a decoder may have: sparse files say nothing of what they unfold to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +96,11 @@ class DecoderInfo:
         )
 
 
-def pack_artefact(kind: str, tensors: dict[str, Tensor], info: dict[str, Any]) -> bytes:
+def pack_artefact(
+    kind: str, tensors: dict[str, Tensor], info: dict[str, Any], file_format: int = PLAIN
+) -> bytes:
     """Tensors and JSON-able `info` as one safetensors file."""
-    header = json.dumps({"format": FORMAT, "kind": kind, "info": info}, sort_keys=True)
+    header = json.dumps({"format": file_format, "kind": kind, "info": info}, sort_keys=True)
     return save_tensors({k: v.contiguous().cpu() for k, v in tensors.items()}, {"clnet": header})
 
 
@@ -109,27 +117,16 @@ def unpack_artefact(kind: str, data: bytes) -> tuple[dict[str, Tensor], dict[str
         header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["clnet"])
     except (SafetensorError, KeyError, ValueError) as error:
         raise IntegrityError(f"not a clnet artefact: {error}") from error
-    if header["format"] > FORMAT or header["kind"] != kind:
+    if header["format"] > SPARSE or header["kind"] != kind:
         raise Incompatible(
             f"artefact of kind {header['kind']}, format {header['format']}: "
-            f"expected {kind}, format {FORMAT} at most"
+            f"expected {kind}, format {SPARSE} at most"
         )
     return tensors, header["info"]
 
 
-def _sparse(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    packed: dict[str, Tensor] = {}
-    for name, value in state.items():
-        survivors = value != 0
-        if value.is_floating_point() and survivors.float().mean() < SPARSE_BELOW:
-            packed[name + BITMAP] = torch.from_numpy(np.packbits(survivors.numpy().ravel()))
-            packed[name + VALUES] = value[survivors]
-        else:
-            packed[name] = value
-    return packed
-
-
 def _dense(packed: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a format 1 file, pruned or not."""
     state: dict[str, Tensor] = {}
     for name, template in like.items():
         if name in packed:
@@ -159,16 +156,31 @@ def decode_encoder(data: bytes) -> tuple[Encoder, Plan]:
 
 
 def encode_decoder(decoder: Decoder, info: DecoderInfo) -> bytes:
-    """A decoder as bytes; pruned weights take a bit each."""
-    return pack_artefact("decoder", _sparse(decoder.state_dict()), info.to_dict())
+    """A decoder as bytes; pruned weights take little, float16 numbers half."""
+    state = {name: value.detach().cpu() for name, value in decoder.state_dict().items()}
+    survivors = sum(int((value != 0).sum()) for value in state.values())
+    total = sum(value.numel() for value in state.values())
+    if survivors < SPARSE_BELOW * total or all(map(float16_exact, state.values())):
+        return pack_artefact("decoder", encode_survivors(state), info.to_dict(), SPARSE)
+    return pack_artefact("decoder", state, info.to_dict())
 
 
 def decode_decoder(data: bytes) -> tuple[Decoder, DecoderInfo]:
-    """A decoder in evaluation mode from bytes, with the weights that were encoded."""
+    """A decoder in evaluation mode from bytes, with the weights that were encoded.
+
+    Raises:
+        IntegrityError: `data` is damaged.
+        Incompatible: it is no decoder, or a newer or a larger one than this version reads.
+    """
     packed, values = unpack_artefact("decoder", data)
     info = DecoderInfo.from_dict(values)
+    with torch.device("meta"):
+        shape = Decoder(info.config, info.encoder_config).state_dict()
+    if sum(value.numel() for value in shape.values()) > LARGEST:
+        raise Incompatible(f"decoder {info.config.group}: more than {LARGEST} parameters")
     decoder = Decoder(info.config, info.encoder_config)
-    _load(decoder, _dense(packed, decoder.state_dict()))
+    unfold = decode_survivors if POSITIONS in packed else _dense
+    _load(decoder, unfold(packed, decoder.state_dict()))
     decoder.requires_grad_(False)
     return decoder.eval(), info
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from clnet.errors import Incompatible, InputError
 from clnet.model.encoder import EncoderConfig, Kernel, conv_block, initialise
 from clnet.model.numerics import seeded
-from clnet.model.support import FeatureLevelSupport
+from clnet.model.remains import Reading, Remains
+from clnet.model.support import HIDDEN, FeatureLevelSupport
 
 __all__ = ["Channel", "Decoder", "DecoderConfig", "Supporter", "adopt", "build_decoder"]
 
@@ -55,6 +56,7 @@ class DecoderConfig:
         kernels: kernel of each scale's convolution, finest first; all 3x3x3 if empty.
         heads: scales with logits of their own, for deep supervision and support.
         supporters: decoders this one leans on.
+        remains: of a compacted decoder.
     """
 
     group: str
@@ -64,6 +66,7 @@ class DecoderConfig:
     kernels: tuple[Kernel, ...] = ()
     heads: int = 3
     supporters: tuple[Supporter, ...] = ()
+    remains: Remains | None = None
 
     def __post_init__(self) -> None:
         if not self.channels:
@@ -78,7 +81,10 @@ class DecoderConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-able values."""
-        return asdict(self)
+        values = asdict(self)
+        if self.remains is None:  # as it always was, so that equal decoders keep equal bytes
+            del values["remains"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DecoderConfig:
@@ -91,16 +97,19 @@ class DecoderConfig:
             kernels=tuple((k[0], k[1], k[2]) for k in values["kernels"]),
             heads=values["heads"],
             supporters=tuple(Supporter(s["sha256"], s["channels"]) for s in values["supporters"]),
+            remains=Remains.from_dict(values["remains"]) if values.get("remains") else None,
         )
 
 
 class _Scale(nn.Module):
     """Up-sample the coarser features, join the encoder's, convolve."""
 
-    def __init__(self, coarse: int, skip: int, width: int, kernel: Kernel, stride: Kernel) -> None:
+    def __init__(
+        self, coarse: int, skip: int, up: int, width: int, kernel: Kernel, stride: Kernel
+    ) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose3d(coarse, width, kernel_size=stride, stride=stride)
-        self.convolve = conv_block(skip + width, width, kernel, (1, 1, 1))
+        self.up = nn.ConvTranspose3d(coarse, up, kernel_size=stride, stride=stride)
+        self.convolve = conv_block(skip + up, width, kernel, (1, 1, 1))
 
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
         joined: Tensor = self.convolve(torch.cat((skip, self.up(coarse)), dim=1))
@@ -124,18 +133,25 @@ class Decoder(nn.Module):
             )
         self.config = config
         kernels = config.kernels or ((3, 3, 3),) * len(config.widths)
-        coarse = (*config.widths[1:], encoder.features[-1])
+        seen = sum(s.channels for s in config.supporters)
+        supported = config.heads if seen else 0
+        read, ups, hidden = encoder.features, config.widths, (HIDDEN,) * supported
+        if config.remains is not None:
+            config.remains.check(encoder.features, supported)
+            read = tuple(len(stage) for stage in config.remains.reads)
+            ups, hidden = config.remains.ups, config.remains.hidden
+        self.reading = Reading(encoder.features, config.remains.reads if config.remains else ())
+        coarse = (*config.widths[1:], read[-1])
         self.scales = nn.ModuleList(
-            _Scale(coarse[s], encoder.features[s], width, kernels[s], encoder.strides[s + 1])
+            _Scale(coarse[s], read[s], ups[s], width, kernels[s], encoder.strides[s + 1])
             for s, width in enumerate(config.widths)
         )
         classes = len(config.channels) + 1
         self.heads = nn.ModuleList(
             nn.Conv3d(config.widths[s], classes, kernel_size=1) for s in range(config.heads)
         )
-        seen = sum(s.channels for s in config.supporters)
         self.support = nn.ModuleList(
-            FeatureLevelSupport(classes, seen) for _ in range(config.heads if seen else 0)
+            FeatureLevelSupport(classes, seen, inside) for inside in hidden
         )
 
     def forward(
@@ -147,6 +163,7 @@ class Decoder(nn.Module):
                 f"decoder {self.config.group}: leans on {len(self.config.supporters)} "
                 f"supporters, got the logits of {len(supporters)}"
             )
+        features = self.reading(features)
         x = features[-1]
         logits: list[Tensor] = []
         for s in reversed(range(len(self.scales))):

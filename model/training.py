@@ -7,6 +7,7 @@ from outside.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -96,7 +97,11 @@ class Distillation:
 
 @dataclass(slots=True)
 class Trainee:
-    """A decoder in training."""
+    """A decoder in training.
+
+    Attributes:
+        origin: batch of the stream that its recipe begins at.
+    """
 
     name: str
     decoder: Decoder
@@ -104,6 +109,7 @@ class Trainee:
     ticket: Ticket | None = None
     supporters: Sequence[Decoder] = ()
     distillation: Distillation | None = None
+    origin: int = 0
     average: Average | None = field(init=False, default=None)
     optimizer: torch.optim.AdamW = field(init=False)
     diverged: bool = field(init=False, default=False)
@@ -118,11 +124,23 @@ class Trainee:
         if recipe.ema is not None:
             self.average = Average(self.decoder, recipe.ema, warm_up=recipe.ema_warm_up)
 
+    @property
+    def end(self) -> int:
+        """Batch of the stream that its recipe ends before."""
+        return self.origin + self.recipe.steps
+
+    def snapshot(self) -> Decoder:
+        """A copy of the decoder as it would be if the training ended now."""
+        decoder = copy.deepcopy(self.decoder)
+        if self.average is not None:
+            self.average.copy_to(decoder)
+        return decoder
+
     def update(self, t: int) -> None:
         """One optimiser step from the gradients at hand."""
         torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), self.recipe.gradient_clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate_at(t)
+            group["lr"] = self.recipe.rate_at(t - self.origin)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ticket is not None:
@@ -275,7 +293,7 @@ def train_pack(
         on_batch: called with `t` and the losses by trainee name after each batch.
     """
     device = encoder.device
-    end = max(trainee.recipe.steps for trainee in trainees) if last is None else last
+    end = max(trainee.end for trainee in trainees) if last is None else last
     for trainee in trainees:
         trainee.decoder.train()
     for t in range(first, end):
@@ -294,13 +312,13 @@ def train_pack(
             batch, features = kept
         losses: dict[str, float] = {}
         for trainee in trainees:
-            if trainee.diverged or t >= trainee.recipe.steps:
+            if trainee.diverged or t >= trainee.end:
                 continue
             loss = decoder_step(trainee, features, batch, t, precision)
             if loss is not None:
                 trainee.update(t)
                 losses[trainee.name] = loss
             if trainee.average is not None and not trainee.diverged:
-                trainee.average.update(trainee.decoder, t)
+                trainee.average.update(trainee.decoder, t - trainee.origin)
         if on_batch:
             on_batch(t, losses)

@@ -9,11 +9,13 @@ from typing import Any
 from clnet.model.artefact import decode_decoder, encode_decoder
 from clnet.model.body_part import decode_body_part_model
 from clnet.model.body_part_curve import Range
+from clnet.model.compaction import compact_measured
 from clnet.model.decoder import Decoder
 from clnet.model.numerics import numerics_class
 from clnet.model.validation import Judged, mean_score
 from clnet.platform.channels import split_of
-from clnet.platform.pack_run import Member, PackRun
+from clnet.platform.member import Member
+from clnet.platform.pack_run import PackRun
 from clnet.platform.ranges import body_part_curves, joined, measure_ranges
 from clnet.platform.updates import Verdict, judge_update
 
@@ -30,8 +32,9 @@ class Delivery:
         metrics: scores, JSON-able.
         ranges: by anatomy, JSON-able.
         numerics: the numerics class it was trained in.
-        ticket: rate, sparsity and hash of the mask, of a pruned decoder.
-        reason: why an update stays a candidate; empty if it is accepted.
+        config: of the decoder, where it is not the assignment's because it was compacted.
+        ticket: rate, sparsity, hash of the mask and what was done, of a pruned decoder.
+        reason: why an update or a pruning stays a candidate; empty if it is accepted.
     """
 
     job_id: str
@@ -42,6 +45,7 @@ class Delivery:
     metrics: dict[str, Any] = field(default_factory=dict)
     ranges: dict[str, dict[str, float]] = field(default_factory=dict)
     numerics: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] | None = None
     ticket: dict[str, Any] | None = None
     reason: str = ""
 
@@ -69,6 +73,8 @@ def _deliver(
     run: PackRun, member: Member, ranges: dict[str, Range], artefacts: Callable[[str], bytes]
 ) -> Delivery:
     assignment, info = member.assignment, member.info(run.encoder.config)
+    earlier = member.earlier()
+    decoder = member.finish()
     metrics: dict[str, Any] = {
         "dsc": member.dsc,
         "mean_dsc": mean_score(member.dsc),
@@ -76,8 +82,6 @@ def _deliver(
         "history": [list(point) for point in member.history],
         "loss": member.loss,
     }
-    earlier = member.earlier()
-    decoder = member.trainee.finish()
     reason = ""
     if assignment.base_sha256 is not None:
         base, base_info = decode_decoder(artefacts(assignment.base_sha256))
@@ -91,7 +95,9 @@ def _deliver(
                 "phantoms": {name: list(dice) for name, dice in verdict.phantoms.items()},
             }
             reason = verdict.reason
-    ticket = member.trainee.ticket
+    decoder, ticket = _ticket(run, member, decoder)
+    info = replace(info, config=decoder.config)
+    reason = reason or _unaccepted(member)
     return Delivery(
         job_id=assignment.job_id,
         artefact=encode_decoder(decoder.cpu(), replace(info, ranges=ranges)),
@@ -100,10 +106,43 @@ def _deliver(
         metrics=metrics,
         ranges={name: found.to_dict() for name, found in ranges.items()},
         numerics=numerics_class(run.encoder.device, assignment.job.precision),
-        ticket=None
-        if ticket is None
-        else {"rate": ticket.rate, "sparsity": ticket.sparsity, "mask_sha256": ticket.sha256},
+        config=decoder.config.to_dict(),
+        ticket=ticket,
         reason=reason,
+    )
+
+
+def _ticket(
+    run: PackRun, member: Member, decoder: Decoder
+) -> tuple[Decoder, dict[str, Any] | None]:
+    """The decoder, compacted if whole channels were cut, and what its ticket tells."""
+    ticket = member.ticket
+    if ticket is None:
+        return decoder, None
+    details: dict[str, Any] = {}
+    if member.lottery is not None:
+        details = member.lottery.record()
+        if member.lottery.schedule.scope == "channel":
+            patch, precision = run.first.stream.patch_size, run.first.job.precision
+            decoder, lanes = compact_measured(decoder, run.encoder.config, patch, precision)
+            details["compacted"] = {"widths": list(decoder.config.widths), "lanes": lanes}
+    return decoder, {
+        "rate": ticket.rate,
+        "sparsity": ticket.sparsity,
+        "mask_sha256": ticket.sha256,
+        "details": details,
+    }
+
+
+def _unaccepted(member: Member) -> str:
+    """Why a pruning along rates is not accepted; a rate that was asked for alone always is."""
+    lottery = member.lottery
+    if lottery is None or lottery.won or member.assignment.job.rate is not None:
+        return ""
+    rounds = ", ".join(f"{r.rate:.3f}: {r.dsc[-1]:.3f}" for r in lottery.rounds if r.dsc)
+    return (
+        f"no rate kept the mean DSC within {lottery.schedule.tolerance} of "
+        f"{lottery.dense_dsc:.3f} ({rounds or 'nothing left to cut'})"
     )
 
 

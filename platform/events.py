@@ -37,6 +37,7 @@ class JobEvent(BaseModel):
         "resumed",
         "progress",
         "validated",
+        "pruned",
         "succeeded",
         "failed",
         "cancelled",

@@ -6,13 +6,14 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from clnet.decoders_registry import JobRecord
 from clnet.errors import Incompatible, JobFailed
 from clnet.platform.events import EventLog, JobEvent
+from clnet.platform.rewinding import Rewind
 from clnet.platform.workspace import Workspace
 
 __all__ = ["DECODER_JOB", "DecoderJob", "JobHandle", "Validation", "enqueue", "submit"]
@@ -45,9 +46,9 @@ class DecoderJob(BaseModel):
         dataset: ref of one dataset or of several, in order.
         encoder: ref of the frozen encoder.
         body_part_model: ref of the model that measures the ranges; ``starter`` by default.
-        kind: ``train`` a new decoder; ``prune`` the dense version `base` at `rate` and let it
-            recover; ``update`` version `base` by a moving average of what new data teaches,
-            its ticket kept.
+        kind: ``train`` a new decoder; ``prune`` the version `base`, at one `rate` or along a
+            schedule of `rates`, and let it recover; ``update`` version `base` by a moving
+            average of what new data teaches, its ticket kept.
         base: decoder version that prune and update begin with.
         start: decoder version whose weights a ``train`` begins with where the shapes agree, a
             warm start; its own weights are initialised by `seed` otherwise.
@@ -72,10 +73,23 @@ class DecoderJob(BaseModel):
         augment: noise, gain, offset and gamma on the patches.
         supporters: finished decoders to lean on.
         ema: momentum of the averaged weights; None for none. Updates take 0.99 unless given.
-        rate: pruning rate, 0 to 1; of ``prune``.
-        rewind: where in a training to keep the weights that survivors go back to, as a
-            fraction of its steps.
-        tolerance: how much an anatomy may lose (Dice) for an update to be accepted.
+        rate: one-shot ``prune``: the fraction of the convolution weights to cut. The version is
+            accepted whatever it scores; its ticket tells.
+        rates: iterative ``prune``: ascending rates, each cut from the last accepted version.
+            Without `rate` and `rates` the authors' are tried in turn, milder for narrow
+            decoders. Each recovery is as long as `epochs` or `steps` say.
+        scope: what competes for survival: weights of all layers together (``global``), weights
+            of each ``layer``, or whole channels (``channel``), which compaction then removes so
+            that the decoder becomes faster.
+        retries: further recoveries with the same mask before `rates` stop.
+        weights: ``float16``: the pruned version that is judged and kept is its rounded weights,
+            in half the bytes.
+        rewind: of ``train``: which weights to keep for a later pruning, ``init``, ``epoch:k``,
+            ``none``, or a fraction of the steps (0.5 by default). Of ``prune``: which of the
+            base's survivors go back to, ``init``, ``epoch:k`` if those were kept, or ``none``,
+            which rewinds the learning rate only; those that the base kept by default.
+        tolerance: how much Dice, absolute, may be lost: by any anatomy in an update, by the
+            mean's moving average along pruning `rates`.
         validation: how the decoder is judged.
         checkpoint_every: batches between checkpoints; a tenth of the training by default.
         precision: of the convolutions.
@@ -114,7 +128,11 @@ class DecoderJob(BaseModel):
     supporters: tuple[str, ...] = ()
     ema: float | None = Field(default=None, ge=0, lt=1)
     rate: float | None = Field(default=None, ge=0, lt=1)
-    rewind: float = Field(default=0.5, ge=0, lt=1)
+    rates: tuple[Annotated[float, Field(lt=1)], ...] = ()
+    scope: Literal["global", "layer", "channel"] = "global"
+    retries: int = Field(default=8, ge=0, le=100)
+    weights: Literal["float32", "float16"] = "float32"
+    rewind: Rewind | None = None
     tolerance: float = Field(default=0.02, ge=0)
     validation: Validation = Validation()
     checkpoint_every: int | None = Field(default=None, ge=1)
@@ -131,8 +149,13 @@ class DecoderJob(BaseModel):
     def _fits(self) -> DecoderJob:
         if (self.kind == "train") != (self.base is None):
             raise ValueError(f"{self.kind}: base is for prune and update, and needed there")
-        if (self.kind == "prune") != (self.rate is not None):
-            raise ValueError(f"{self.kind}: rate is for prune, and needed there")
+        pruning = (self.rate is not None, bool(self.rates), self.scope != "global")
+        if self.kind != "prune" and (any(pruning) or self.weights != "float32"):
+            raise ValueError(f"{self.kind}: rate, rates, scope and weights are for prune")
+        if self.rate is not None and self.rates:
+            raise ValueError("prune: give one rate, or rates to try in turn")
+        if list(self.rates) != sorted(set(self.rates)):
+            raise ValueError("prune: rates must ascend, each once")
         if self.kind != "train" and (
             self.widths or self.kernels or self.anatomies or self.supporters or self.start
         ):

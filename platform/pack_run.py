@@ -6,28 +6,24 @@ from a checkpoint ends with the same bytes.
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from clnet.data_catalog import PatchStream, PlanStore
-from clnet.model.artefact import DecoderInfo, decode_encoder
-from clnet.model.decoder import Decoder
-from clnet.model.encoder import EncoderConfig
-from clnet.model.training import FeatureCache, Trainee, train_pack
+from clnet.model.artefact import decode_encoder
+from clnet.model.training import FeatureCache, train_pack
 from clnet.model.validation import Judged, mean_score, validate
+from clnet.platform.member import Member
 from clnet.platform.resolve import Assignment
-from clnet.platform.trainees import build_trainee
+from clnet.platform.trainees import build_lottery, build_trainee
 
-__all__ = ["Member", "PackRun", "Told"]
+__all__ = ["PackRun", "Told"]
 
 Artefacts = Callable[[str], bytes]
 Told = Callable[[str, str, dict[str, Any]], object]
@@ -39,60 +35,6 @@ CANCELLED = "cancelled"
 
 class _NothingLeft(Exception):
     """Every decoder of the pack was dropped."""
-
-
-@dataclass(slots=True)
-class Member:
-    """One decoder of the pack and what is known of its training so far.
-
-    Attributes:
-        rewind: weights kept for a later pruning.
-        dropped: why it was dropped from the pack; empty while it was not.
-        dsc, history: last validation by anatomy, and (batch, mean) over time.
-        loss: mean since the last progress was told.
-    """
-
-    assignment: Assignment
-    trainee: Trainee
-    rewind: dict[str, Tensor] = field(default_factory=dict)
-    dropped: str = ""
-    dsc: dict[str, float] = field(default_factory=dict)
-    history: list[tuple[int, float]] = field(default_factory=list)
-    loss: float | None = None
-
-    @property
-    def rewind_step(self) -> int | None:
-        """Batch after which weights are kept for a later pruning."""
-        job = self.assignment.job
-        return int(job.rewind * self.assignment.recipe.steps) if job.kind == "train" else None
-
-    def averaged(self) -> Decoder:
-        """The decoder as it would be if the training ended now."""
-        if self.trainee.average is None:
-            return self.trainee.decoder
-        decoder = copy.deepcopy(self.trainee.decoder)
-        self.trainee.average.copy_to(decoder)
-        return decoder
-
-    def info(self, encoder: EncoderConfig) -> DecoderInfo:
-        """What the artefact says of the decoder; its ranges are still to be measured."""
-        assignment = self.assignment
-        return DecoderInfo(
-            config=assignment.config,
-            encoder_sha256=assignment.encoder_sha256,
-            encoder_config=encoder,
-            bpr_sha256=assignment.bpr_sha256,
-            learned=assignment.learned,
-            unions=assignment.unions,
-        )
-
-    def earlier(self) -> Decoder | None:
-        """The decoder with the weights kept for a later pruning, if any were."""
-        if not self.rewind:
-            return None
-        decoder = copy.deepcopy(self.trainee.decoder)
-        decoder.load_state_dict(self.rewind)
-        return decoder.cpu()
 
 
 class PackRun:
@@ -121,9 +63,11 @@ class PackRun:
         self.encoder = encoder.to(device)
         self.stream = PatchStream(stores, first.stream)
         self.validation = PatchStream(stores, first.validation)
-        self.members = [
-            Member(a, build_trainee(a, encoder.config, artefacts, device)) for a in assignments
-        ]
+        self.members = []
+        for each in assignments:
+            trainee = build_trainee(each, encoder.config, artefacts, device)
+            lottery = build_lottery(each, trainee, encoder.config, artefacts)
+            self.members.append(Member(each, trainee, lottery))
         self.t = 0
         self.first = first
         self._cache = _cache(first.stream.period, first.job.cache_bytes)
@@ -133,17 +77,25 @@ class PackRun:
         self._told = time.monotonic()
 
     def run(self, checkpoint: Callable[[PackRun], None]) -> None:
-        """Train to the end; `checkpoint` is called at every multiple of the checkpoint interval."""
+        """Train to the end; `checkpoint` is called at every multiple of the checkpoint interval.
+
+        Recoveries of pruned decoders follow one another along the stream, as long as any has
+        something to try.
+        """
         job, steps = self.first.job, self.first.recipe.steps
         self._keep_rewinds()
+        self._begin_pruning()
         try:
-            while self.t < steps and self.alive:
+            while self.t < steps or any(member.learning for member in self.alive):
                 last = min(self._stops(steps))
                 self._train(last)
-                if last % job.validate_every == 0 or last == steps:
+                ended = last % steps == 0
+                if last % job.validate_every == 0 or ended:
                     self._validate()
                 self._keep_rewinds()
-                if last % self.first.checkpoint_every == 0 or last == steps:
+                if ended:
+                    self._judge()
+                if last % self.first.checkpoint_every == 0 or ended:
                     checkpoint(self)
         except _NothingLeft:
             return
@@ -155,7 +107,7 @@ class PackRun:
 
     def _stops(self, steps: int) -> list[int]:
         every = (self.first.job.validate_every, self.first.checkpoint_every)
-        stops = [steps, *((self.t // n + 1) * n for n in every)]
+        stops = [(self.t // steps + 1) * steps, *((self.t // n + 1) * n for n in every)]
         return stops + [m.rewind_step for m in self.alive if (m.rewind_step or 0) > self.t]  # type: ignore[misc]
 
     def _train(self, last: int) -> None:
@@ -178,7 +130,7 @@ class PackRun:
             self._losses.setdefault(job_id, []).append(loss)
         for member in self.alive:
             if member.trainee.diverged:
-                member.dropped = f"diverged: the loss was not finite at batch {t}"
+                member.diverged(t)
         if not self.alive:
             raise _NothingLeft
         if time.monotonic() - self._told < TALK_SECONDS:
@@ -191,17 +143,17 @@ class PackRun:
                 continue
             seen = self._losses.pop(job_id, [])
             member.loss = sum(seen) / len(seen) if seen else member.loss
-            fraction = (t + 1) / self.first.recipe.steps
-            self._tell(job_id, "progress", {"batch": t, "fraction": fraction, "loss": member.loss})
+            fields = {"batch": t, "fraction": member.fraction(t), "loss": member.loss}
+            self._tell(job_id, "progress", fields)
         if not self.alive:
             raise _NothingLeft
 
-    def _validate(self) -> None:
+    def _scores(self, members: list[Member]) -> dict[str, dict[str, float]]:
         judged = {
-            member.assignment.job_id: Judged(member.averaged(), member.trainee.supporters)
-            for member in self.alive
+            member.assignment.job_id: Judged(member.version(), member.trainee.supporters)
+            for member in members
         }
-        scores = validate(
+        return validate(
             self.encoder,
             judged,
             self.validation.patches,
@@ -209,11 +161,30 @@ class PackRun:
             precision=self.first.job.precision,
             cache=self._kept,
         )
-        for member in self.alive:
+
+    def _validate(self) -> None:
+        members = [m for m in self.alive if m.lottery is None or m.learning]
+        scores = self._scores(members) if members else {}
+        for member in members:
             job_id = member.assignment.job_id
-            member.dsc = scores[job_id]
-            member.history.append((self.t, mean_score(member.dsc)))
+            member.validated(self.t, scores[job_id])
             self._tell(job_id, "validated", {"batch": self.t, "dsc": member.dsc})
+
+    def _begin_pruning(self) -> None:
+        members = [m for m in self.alive if m.learning] if self.t == 0 else []
+        scores = self._scores(members) if members else {}
+        for member in members:
+            member.begin_pruning(mean_score(scores[member.assignment.job_id]))
+
+    def _judge(self) -> None:
+        for member in self.alive:
+            if member.lottery is None or member.lottery.finished:
+                continue
+            done = member.lottery.rounds[-1]
+            member.recovered(self.t)
+            verdict = "accepted" if done.accepted else "below the tolerance"
+            text = f"rate {done.rate:.3f}, try {len(done.dsc)}: DSC {done.dsc[-1]:.3f}, {verdict}"
+            self._tell(member.assignment.job_id, "pruned", {"batch": self.t, "message": text})
 
     def _keep_rewinds(self) -> None:
         for member in self.alive:
@@ -223,22 +194,13 @@ class PackRun:
 
     def save(self, folder: Path) -> None:
         """Write all that a later :meth:`load` needs."""
-        about: dict[str, Any] = {}
         for member in self.members:
-            job_id = member.assignment.job_id
-            about[job_id] = {
-                "dropped": member.dropped,
-                "dsc": member.dsc,
-                "history": member.history,
-                "loss": member.loss,
-            }
             if not member.dropped:
-                state = {f"state.{k}": v for k, v in member.trainee.state().items()}
-                state |= {f"rewind.{k}": v for k, v in member.rewind.items()}
                 save_file(
-                    {k: v.cpu().contiguous() for k, v in state.items()},
-                    folder / f"{job_id}.safetensors",
+                    {k: v.cpu().contiguous() for k, v in member.state().items()},
+                    folder / f"{member.assignment.job_id}.safetensors",
                 )
+        about = {member.assignment.job_id: member.about() for member in self.members}
         text = json.dumps({"t": self.t, "members": about})
         (folder / "pack.json").write_text(text, encoding="utf-8")
 
@@ -247,21 +209,12 @@ class PackRun:
         saved = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
         self.t = int(saved["t"])
         for member in self.members:
-            about = saved["members"][member.assignment.job_id]
-            member.dropped = about["dropped"]
-            member.dsc = about["dsc"]
-            member.history = [(int(t), float(dsc)) for t, dsc in about["history"]]
-            member.loss = about["loss"]
-            if member.dropped:
-                member.trainee.diverged = True
-                continue
-            state = load_file(folder / f"{member.assignment.job_id}.safetensors")
-            own = {k.removeprefix("state."): v for k, v in state.items() if k.startswith("state.")}
-            member.trainee.load_state(own)
-            member.rewind = {
-                k.removeprefix("rewind."): v for k, v in state.items() if k.startswith("rewind.")
-            }
-            self._tell(member.assignment.job_id, "resumed", {"batch": self.t})
+            job_id = member.assignment.job_id
+            about = saved["members"][job_id]
+            state = {} if about["dropped"] else load_file(folder / f"{job_id}.safetensors")
+            member.load(about, state)
+            if not member.dropped:
+                self._tell(job_id, "resumed", {"batch": self.t})
 
 
 def _cache(period: int | None, max_bytes: int) -> FeatureCache | None:

@@ -51,12 +51,13 @@ def register(delivery: Delivery, assignment: Assignment, registry: Registry) -> 
         config=facts,
     )
     group = default_stratification()[job.decoder]
+    config = delivery.config or assignment.config.to_dict()
     return registry.add_decoder(
         job.decoder,
         delivery.artefact,
         encoder=assignment.encoder_ref,
         body_part_model=assignment.bpr_ref,
-        config={**assignment.config.to_dict(), "anatomies": list(group.anatomies)},
+        config={**config, "anatomies": list(group.anatomies)},
         metrics=delivery.metrics,
         learned=assignment.learned,
         unions=assignment.unions,
@@ -83,7 +84,7 @@ def _ticket(delivery: Delivery, assignment: Assignment) -> TicketRecord | None:
     pruned = assignment.job.kind == "prune"
     return TicketRecord(
         **delivery.ticket,
-        rewind=assignment.rewind_step if pruned else None,
+        rewind=assignment.rewind.name if assignment.rewind else None,
         dense_sha=assignment.base_sha256 if pruned else None,
     )
 

@@ -12,10 +12,12 @@ from clnet.data_catalog import Catalog, DatasetPin, PatchStream, PlanStore, Stre
 from clnet.decoders_registry import DecoderRecord, Registry
 from clnet.errors import Incompatible, InputError
 from clnet.model.decoder import DecoderConfig, Supporter
+from clnet.model.lottery import PruningSchedule, milder_rates
 from clnet.model.plan import Plan
 from clnet.model.training import Recipe
 from clnet.platform.channels import channels_for, split_of, survey, taught
 from clnet.platform.jobs import DecoderJob
+from clnet.platform.rewinding import RewindTo, rewind_to
 
 __all__ = ["Assignment", "check_job", "resolve", "stores_for"]
 
@@ -39,7 +41,8 @@ class Assignment:
         learned, unions: what the data teaches, by exact labels and by unions.
         start_sha256: decoder that a training borrows its first weights from.
         base_ref, base_sha256: version it begins with, of prune and update.
-        rewind_sha256, rewind_step: earlier weights of the base, of prune.
+        rewind: earlier weights of the base, of prune.
+        schedule: of prune.
         supporters: refs, in the order of ``config.supporters``.
         distilled: channels that the data does not label, of update.
         terms: of each dataset, JSON-able.
@@ -60,8 +63,8 @@ class Assignment:
     start_sha256: str | None = None
     base_ref: str | None = None
     base_sha256: str | None = None
-    rewind_sha256: str | None = None
-    rewind_step: int | None = None
+    rewind: RewindTo | None = None
+    schedule: PruningSchedule | None = None
     supporters: tuple[str, ...] = ()
     distilled: tuple[int, ...] = ()
     terms: tuple[dict[str, object], ...] = ()
@@ -76,6 +79,7 @@ class Assignment:
             "validate_every": self.job.validate_every,
             "checkpoint_every": self.checkpoint_every,
             "precision": self.job.precision,
+            "rounds": bool(self.schedule and len(self.schedule.cuts) > 1),
             "cache_bytes": self.job.cache_bytes,
         }
         return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
@@ -93,7 +97,8 @@ class Assignment:
             self.bpr_sha256,
             self.start_sha256,
             self.base_sha256,
-            self.rewind_sha256,
+            self.rewind and self.rewind.sha256,
+            self.rewind and self.rewind.start,
         )
         return tuple(sha for sha in own if sha) + tuple(s.sha256 for s in self.config.supporters)
 
@@ -187,7 +192,11 @@ def resolve(
         start_sha256=registry.decoder(job.start).sha256 if job.start else None,
         terms=tuple(s.dataset.manifest.terms.model_dump(mode="json") for s in stores),
     )
-    return assignment if base is None else _from_base(assignment, base, seen.channels)
+    if base is None:
+        return assignment
+    if job.kind == "prune":
+        return _to_prune(assignment, base, registry)
+    return _to_update(assignment, base, seen.channels)
 
 
 def _pin(record: DecoderRecord) -> Supporter:
@@ -251,25 +260,39 @@ def _validation(
     return judged
 
 
-def _from_base(
-    assignment: Assignment, base: DecoderRecord, labelled: tuple[int, ...]
-) -> Assignment:
-    job, config = assignment.job, assignment.config
-    assignment = replace(
+def _to_prune(assignment: Assignment, base: DecoderRecord, registry: Registry) -> Assignment:
+    job = assignment.job
+    width = assignment.config.widths[0]
+    rates = job.rates or milder_rates(width)
+    if job.rate is not None:
+        rates = (job.rate,)
+    if max(rates) <= 0:
+        raise InputError(
+            f"prune {base.ref}: every rate is 0 or less; those made milder for {width} base "
+            "features are, so give a rate or rates"
+        )
+    return replace(
         assignment,
         base_ref=base.ref,
         base_sha256=base.sha256,
         supporters=tuple(supporter.ref for supporter in base.supporters),
+        learned=base.learned,
+        unions=base.unions,
+        rewind=rewind_to(job.rewind, base, registry),
+        schedule=PruningSchedule(
+            rates=rates,
+            tolerance=job.tolerance,
+            retries=job.retries if job.rate is None else 0,
+            scope=job.scope,
+            float16=job.weights == "float16",
+        ),
     )
-    if job.kind == "prune":
-        rewind = base.lineage.config.get("rewind") or {}
-        return replace(
-            assignment,
-            learned=base.learned,
-            unions=base.unions,
-            rewind_sha256=rewind.get("sha256"),
-            rewind_step=rewind.get("step"),
-        )
+
+
+def _to_update(
+    assignment: Assignment, base: DecoderRecord, labelled: tuple[int, ...]
+) -> Assignment:
+    config = assignment.config
     own = {channel.members[0] for channel in config.channels if len(channel.members) == 1}
     fresh = sorted(own & set(assignment.learned) - set(base.learned))
     if fresh:
@@ -280,6 +303,9 @@ def _from_base(
     every = range(1, len(config.channels) + 1)
     return replace(
         assignment,
+        base_ref=base.ref,
+        base_sha256=base.sha256,
+        supporters=tuple(supporter.ref for supporter in base.supporters),
         learned=base.learned,
         unions=base.unions,
         distilled=tuple(channel for channel in every if channel not in labelled),

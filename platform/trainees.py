@@ -1,4 +1,4 @@
-"""How a job's decoder starts: fresh, pruned and rewound, or as an older version to be updated."""
+"""How a job's decoder starts: fresh, or as an older version to be pruned or updated."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from clnet.model.artefact import decode_decoder
 from clnet.model.decoder import Decoder, adopt, build_decoder
 from clnet.model.encoder import EncoderConfig
-from clnet.model.ticket import Ticket, prunable
+from clnet.model.lottery import Lottery
+from clnet.model.ticket import read_ticket
 from clnet.model.training import Distillation, Trainee
 from clnet.platform.resolve import Assignment
-from clnet.tune_spaces.recovery import cut_and_rewind
 
-__all__ = ["build_trainee", "ticket_of"]
+__all__ = ["build_lottery", "build_trainee"]
 
 
 def build_trainee(
@@ -36,25 +36,41 @@ def build_trainee(
             adopt(fresh, decoder(assignment.start_sha256))
         return Trainee(assignment.job_id, fresh, recipe, supporters=supporters)
     start = decoder(assignment.base_sha256)
-    if job.kind == "prune":
-        assert job.rate is not None
-        earlier = assignment.rewind_sha256 and decoder(assignment.rewind_sha256).state_dict()
-        ticket = cut_and_rewind(start, job.rate, earlier or None)
-        return Trainee(assignment.job_id, start, recipe, ticket=ticket, supporters=supporters)
-    teacher = decoder(assignment.base_sha256)
     start.requires_grad_(True)
+    if job.kind == "prune":  # its lottery draws the first ticket
+        return Trainee(
+            assignment.job_id, start, recipe, ticket=read_ticket(start), supporters=supporters
+        )
+    teacher = decoder(assignment.base_sha256)
     return Trainee(
         assignment.job_id,
         start,
         recipe,
-        ticket=ticket_of(start),
+        ticket=read_ticket(start),
         supporters=supporters,
         distillation=Distillation(teacher, assignment.distilled) if assignment.distilled else None,
     )
 
 
-def ticket_of(decoder: Decoder) -> Ticket | None:
-    """The ticket that a pruned decoder's zeros are; None of a dense one."""
-    mask = {name: weight.detach() != 0 for name, weight in prunable(decoder).items()}
-    ticket = Ticket(0.0, mask)
-    return Ticket(ticket.sparsity, mask) if ticket.cut else None
+def build_lottery(
+    assignment: Assignment,
+    trainee: Trainee,
+    encoder: EncoderConfig,
+    artefacts: Callable[[str], bytes],
+) -> Lottery | None:
+    """The lottery of a pruning job as it is before the first ticket; None of other jobs."""
+    if assignment.schedule is None or assignment.rewind is None:
+        return None
+    earlier: Decoder | None = None
+    if assignment.rewind.sha256 is not None:
+        earlier = decode_decoder(artefacts(assignment.rewind.sha256))[0]
+    elif assignment.rewind.seed is not None:
+        earlier = build_decoder(assignment.config, encoder, assignment.rewind.seed)
+        if assignment.rewind.start is not None:
+            adopt(earlier, decode_decoder(artefacts(assignment.rewind.start))[0])
+    return Lottery(
+        assignment.schedule,
+        trainee.decoder.state_dict(),
+        trainee.ticket,
+        earlier.state_dict() if earlier else None,
+    )

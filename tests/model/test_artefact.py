@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from tiny_networks import SIZE, TINY, make_decoder
 
 from clnet.errors import Incompatible, IntegrityError
@@ -13,11 +20,13 @@ from clnet.model.artefact import (
     decode_encoder,
     encode_decoder,
     encode_encoder,
+    pack_artefact,
 )
 from clnet.model.body_part_curve import Range
-from clnet.model.decoder import Channel, DecoderConfig, build_decoder
+from clnet.model.decoder import Channel, Decoder, DecoderConfig, build_decoder
 from clnet.model.encoder import EncoderConfig
 from clnet.model.plan import Plan
+from clnet.model.survivors import decode_survivors, encode_survivors, round_to_float16
 from clnet.model.ticket import apply_ticket, draw_ticket
 
 PLAN = Plan(spacing=(6.0, 6.0, 6.0), patch_size=SIZE)
@@ -47,14 +56,76 @@ def test_a_decoder_comes_back_to_the_bit(encoder, rate: float) -> None:
     assert encode_decoder(again, read) == data
 
 
-def test_pruning_makes_the_artefact_smaller() -> None:
+def quickly_pruned(rate: float) -> tuple[Decoder, DecoderInfo, int]:
+    """A decoder of the default width, and its size as dense float32."""
     shape = EncoderConfig()
     config = DecoderConfig("abdomen/liver", "organ", (Channel("liver", ("liver",)),))
     decoder = build_decoder(config, shape, 0)
-    about = DecoderInfo(config, "a" * 64, shape)
-    dense = len(encode_decoder(decoder, about))
-    apply_ticket(decoder, draw_ticket(decoder, 0.95))
-    assert len(encode_decoder(decoder, about)) < 0.1 * dense
+    apply_ticket(decoder, draw_ticket(decoder, rate))
+    dense = sum(4 * p.numel() for p in decoder.parameters())
+    return decoder.eval(), DecoderInfo(config, "a" * 64, shape), dense
+
+
+def test_a_decoder_at_95_percent_takes_little_without_loss() -> None:
+    decoder, about, dense = quickly_pruned(0.95)
+    exact = encode_decoder(decoder, about)
+    assert len(exact) <= 0.065 * dense
+    round_to_float16(decoder)
+    rounded = encode_decoder(decoder, about)
+    assert len(rounded) <= 0.04 * dense
+    again, _ = decode_decoder(rounded)
+    state = decoder.state_dict()
+    assert all(torch.equal(v, state[k]) and v.dtype == torch.float32
+               for k, v in again.state_dict().items())  # fmt: skip
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    hnp.arrays(np.float32, st.integers(0, 300), elements=st.floats(width=32, allow_nan=False)),
+    st.floats(0, 1),
+    st.booleans(),
+)
+def test_survivors_come_back_to_the_bit(values: np.ndarray, keep: float, rounded: bool) -> None:
+    if rounded:
+        values = np.clip(values, -6e4, 6e4).astype(np.float16).astype(np.float32)
+    values[np.random.default_rng(0).random(len(values)) > keep] = 0
+    state = {"b": torch.from_numpy(values[::2].copy()), "a": torch.from_numpy(values[1::2].copy())}
+    packed = encode_survivors(state)
+    again = decode_survivors(packed, state)
+    assert all(torch.equal(again[name], state[name]) for name in state)
+    assert not rounded or packed["values"].dtype == torch.float16
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 40))
+def test_damaged_survivors_are_refused_or_read_in_bounded_memory(code: bytes, count: int) -> None:
+    like = {"a": torch.zeros(5, 7)}
+    positions = torch.frombuffer(bytearray(code), dtype=torch.uint8) if code else torch.zeros(0)
+    packed = {"survivors": positions, "values": torch.ones(count)}
+    with contextlib.suppress(IntegrityError):
+        assert decode_survivors(packed, like)["a"].shape == (5, 7)
+
+
+def test_a_small_file_cannot_ask_for_a_huge_network() -> None:
+    _, about, _ = quickly_pruned(0.95)
+    wide = replace(about, config=replace(about.config, widths=(4000, 4000, 4000, 4000)))
+    with pytest.raises(Incompatible, match="more than"):
+        decode_decoder(pack_artefact("decoder", {}, wide.to_dict()))
+
+
+def test_artefacts_of_the_first_format_are_read(encoder) -> None:
+    decoder = make_decoder("liver").eval()
+    apply_ticket(decoder, draw_ticket(decoder, 0.6))
+    tensors = {}
+    for name, value in decoder.state_dict().items():  # as the first format kept pruned weights
+        if value.dim() == 5:
+            tensors[f"{name}.survivors"] = torch.from_numpy(np.packbits(value.numpy() != 0))
+            tensors[f"{name}.values"] = value[value != 0]
+        else:
+            tensors[name] = value
+    again, _ = decode_decoder(pack_artefact("decoder", tensors, info(decoder).to_dict()))
+    state = decoder.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in again.state_dict().items())
 
 
 def test_an_encoder_comes_back_frozen_with_its_plan(encoder) -> None:

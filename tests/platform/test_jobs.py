@@ -33,8 +33,16 @@ def assigned(hub: Workspace, job: DecoderJob, job_id: str = "1") -> Assignment:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"kind": "prune", "base": "abdomen/liver@1"},
         {"kind": "prune", "rate": 0.9},
+        {"kind": "prune", "base": "abdomen/liver@1", "rate": 0.9, "rates": (0.8, 0.9)},
+        {"kind": "prune", "base": "abdomen/liver@1", "rates": (0.9, 0.8)},
+        {"kind": "prune", "base": "abdomen/liver@1", "rates": (0.9, 1.0)},
+        {"kind": "prune", "base": "abdomen/liver@1", "scope": "voxel"},
+        {"kind": "prune", "base": "abdomen/liver@1", "rewind": "epoch:x"},
+        {"rates": (0.8, 0.9)},
+        {"scope": "channel"},
+        {"rewind": 1.0},
+        {"rewind": "late"},
         {"kind": "update"},
         {"kind": "train", "base": "abdomen/liver@1"},
         {"kind": "update", "base": "abdomen/liver@1", "widths": (16, 16)},

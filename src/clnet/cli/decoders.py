@@ -47,11 +47,20 @@ def list_(
 
 @app.command(epilog="Example: clnet decoders show abdomen/liver@production")
 def show(
-    ref: Ref, workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False
+    ref: Ref,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Measure seconds per patch on this machine.")
+    ] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
 ) -> None:
-    """One version: what it learned, its ticket, its metrics."""
-    decoder = open_hub(workspace).decoders.get(ref)
-    record(decoder.model_dump(mode="json"), as_json=as_json)
+    """One version: what it learned, its ticket and what that saves, its metrics."""
+    decoders = open_hub(workspace).decoders
+    decoder = decoders.get(ref)
+    values = decoder.model_dump(mode="json")
+    if decoder.ticket is not None or speed:
+        values["footprint"] = decoders.footprint(decoder.ref, speed=speed)
+    record(values, as_json=as_json)
 
 
 @app.command(epilog="Example: clnet decoders promote abdomen/liver@3 --alias production")

@@ -26,6 +26,8 @@ Id = Annotated[str, typer.Argument(help="Id of the job.")]
 @app.command(
     epilog="Examples: clnet jobs submit abdomen/liver abdomen/spleen --dataset site-a/abdomen@1 "
     "--encoder starter --set epochs=20 --set focus=all --follow; "
+    "clnet jobs submit abdomen/liver --dataset site-a/abdomen@1 --set kind=prune "
+    "--set base=abdomen/liver@1 --set rates=[0.8,0.9] --set scope=channel; "
     "clnet jobs submit --file jobs.yaml"
 )
 def submit(

@@ -36,6 +36,34 @@ class Decoders:
         """
         return self._registry.promote(group, version, alias)
 
+    def footprint(self, ref: str, *, speed: bool = False) -> dict[str, dict[str, Any]]:
+        """Parameters, non-zeros and bytes of a version and, if it was pruned, of its dense one.
+
+        Args:
+            speed: measure seconds per patch as well, here and now, of the dense version, of
+                this one and of what compaction makes of it.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        from clnet.model.artefact import decode_decoder
+        from clnet.model.footprint import compare_footprints, footprint
+
+        record = self.get(ref)
+        data = self._registry.artefact(record.sha256)
+        decoder, info = decode_decoder(data)
+        found = {"this": footprint(decoder, info, len(data))}
+        before = None
+        if record.ticket is not None and record.ticket.dense_sha is not None:
+            origin = self._registry.artefact(record.ticket.dense_sha)
+            before, about = decode_decoder(origin)
+            found = {"dense": footprint(before, about, len(origin)), **found}
+        if speed:
+            patch = self._registry.encoder(record.encoder_ref).plan["patch_size"]
+            found |= compare_footprints(decoder, info, patch, dense=before)
+            found["this"] = found.pop("pruned")
+        return {name: each.to_dict() for name, each in found.items()}
+
     def lineage(self, ref: str) -> dict[str, Any]:
         """Everything that a version came from, nested under ``from``, down to the datasets."""
         return self._registry.lineage_of(self.get(ref).ref, "decoder")

@@ -1,0 +1,97 @@
+"""Which weights survivors of a pruning go back to, and where a training keeps them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from clnet.decoders_registry import DecoderRecord, Registry
+from clnet.errors import Incompatible
+
+__all__ = ["KEPT_BY_DEFAULT", "Rewind", "RewindTo", "keep_at", "rewind_to"]
+
+KEPT_BY_DEFAULT = 0.5
+"""Fraction of a training after which weights are kept, unless the job says otherwise."""
+
+WORDS = re.compile(r"init|none|epoch:(?P<epoch>\d{1,9})")
+
+
+def _checked(value: float | str) -> float | str:
+    if isinstance(value, str) and not WORDS.fullmatch(value):
+        raise ValueError("write init, epoch:k, none or a fraction of the training")
+    if not isinstance(value, str) and not 0 <= value < 1:
+        raise ValueError("a fraction of the training is at least 0 and below 1")
+    return value
+
+
+Rewind = Annotated[float | str, AfterValidator(_checked)]
+"""``init``, ``epoch:k``, ``none``, or a fraction of a training's steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewindTo:
+    """Weights to rewind survivors to.
+
+    Attributes:
+        name: for the ticket: ``init``, ``none``, or the batch that they were kept after.
+        sha256: artefact that holds them, if one does.
+        seed: of the initialisation that they are, if no artefact holds them.
+        start: ref of the decoder that the initialisation borrowed weights from.
+    """
+
+    name: str
+    sha256: str | None = None
+    seed: int | None = None
+    start: str | None = None
+
+
+def keep_at(rewind: float | str | None, steps: int, batches_per_epoch: int) -> int | None:
+    """Batches after which a training of `steps` keeps its weights; None for never."""
+    if rewind is None:
+        rewind = KEPT_BY_DEFAULT
+    if not isinstance(rewind, str):
+        return int(rewind * steps)
+    if rewind == "none":
+        return None
+    step = _step(rewind, batches_per_epoch)
+    return step if step < steps else None
+
+
+def _step(rewind: str, batches_per_epoch: int) -> int:
+    return 0 if rewind == "init" else int(rewind.partition(":")[2]) * batches_per_epoch
+
+
+def rewind_to(rewind: float | str | None, base: DecoderRecord, registry: Registry) -> RewindTo:
+    """What a pruning of `base` rewinds its survivors to.
+
+    By default (and for a fraction, which is a training's to say) the weights that the base's
+    training kept; where it kept none, only the learning rate is rewound.
+
+    Raises:
+        Incompatible: the base has no such weights.
+    """
+    facts: dict[str, Any] = base.lineage.config
+    kept: dict[str, Any] = facts.get("rewind") or {}
+    if rewind is None or not isinstance(rewind, str):
+        return RewindTo(str(kept["step"]), kept["sha256"]) if kept else RewindTo("none")
+    if rewind == "none":
+        return RewindTo("none")
+    job: dict[str, Any] = facts.get("job") or {}
+    if job.get("kind") != "train":
+        raise Incompatible(
+            f"rewind {rewind}: {base.ref} was not trained from its first weights here; "
+            "prune the dense version that was, or rewind to none"
+        )
+    step = _step(rewind, job["batches_per_epoch"])
+    if kept.get("step") == step:
+        return RewindTo(str(step), kept["sha256"])
+    if step == 0:
+        start = registry.decoder(job["start"]).sha256 if job.get("start") else None
+        return RewindTo("init", seed=job["seed"], start=start)
+    raise Incompatible(
+        f"rewind {rewind}: the training of {base.ref} kept its weights at batch "
+        f"{kept.get('step', '(none)')}, not at {step}; train with rewind={rewind} to keep those"
+    )

@@ -1,0 +1,190 @@
+"""Pruning jobs: along rates, by channels, resumed; what their tickets tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_hub import furnish, tiny_job
+
+from clnet.decoders_registry import DecoderRecord
+from clnet.errors import Incompatible, InputError
+from clnet.model.artefact import decode_decoder
+from clnet.model.decoder import Decoder, build_decoder
+from clnet.model.encoder import EncoderConfig
+from clnet.model.survivors import float16_exact
+from clnet.model.ticket import read_ticket
+from clnet.platform.delivery import Delivery, deliver
+from clnet.platform.jobs import DecoderJob
+from clnet.platform.pack_run import PackRun
+from clnet.platform.register import register
+from clnet.platform.resolve import Assignment, resolve, stores_for
+from clnet.platform.workspace import Workspace
+
+GROUP = "abdomen/kidneys"
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return furnish(tmp_path_factory.mktemp("hub"))
+
+
+def begin(hub: Workspace, *assignments: Assignment) -> PackRun:
+    with hub.registry() as registry:
+        return PackRun(
+            assignments,
+            stores_for(assignments[0].job, registry, hub.catalog()),
+            registry.artefact,
+            torch.device("cpu"),
+            lambda *told: None,
+            lambda job_id: False,
+        )
+
+
+def assigned(hub: Workspace, job: DecoderJob, name: str = "job") -> Assignment:
+    with hub.registry() as registry:
+        return resolve(name, job, registry, hub.catalog())
+
+
+def deliveries(hub: Workspace, run: PackRun) -> list[Delivery]:
+    run.run(lambda run: None)
+    with hub.registry() as registry:
+        return deliver(run, registry.artefact)
+
+
+def work(hub: Workspace, job: DecoderJob) -> DecoderRecord:
+    assignment = assigned(hub, job)
+    (delivery,) = deliveries(hub, begin(hub, assignment))
+    with hub.registry() as registry:
+        return register(delivery, assignment, registry)
+
+
+def decoder(hub: Workspace, record: DecoderRecord) -> Decoder:
+    with hub.registry() as registry:
+        return decode_decoder(registry.artefact(record.sha256))[0]
+
+
+@pytest.fixture(scope="module")
+def dense(hub: Workspace) -> DecoderRecord:
+    return work(hub, tiny_job(GROUP, steps=30, batches_per_epoch=10, rewind="epoch:2", seed=3))
+
+
+def pruning(base: DecoderRecord, **changes: object) -> DecoderJob:
+    values: dict[str, object] = {"steps": 6, "tolerance": 1.0, "widths": ()}
+    return tiny_job(GROUP, kind="prune", base=base.ref, **values | changes)
+
+
+def test_rates_are_tried_in_turn_and_the_ticket_tells(hub: Workspace, dense: DecoderRecord) -> None:
+    record = work(hub, pruning(dense, rates=(0.0, 0.5, 0.8), weights="float16"))
+    assert record.status == "accepted"
+    assert record.ticket is not None
+    assert record.ticket.rate == 0.8
+    assert record.ticket.rewind == "20"
+    assert record.ticket.dense_sha == dense.sha256
+    rounds = record.ticket.details["rounds"]
+    assert [(r["rate"], r["tries"], r["accepted"]) for r in rounds] == [
+        (0.5, 1, True),
+        (0.8, 1, True),
+    ]
+    assert record.ticket.details["dense_dsc"] == pytest.approx(dense.metrics["mean_dsc"], abs=0.05)
+    found = decoder(hub, record)
+    ticket = read_ticket(found)
+    assert ticket is not None
+    assert ticket.sparsity == pytest.approx(0.8, abs=1e-3)
+    assert all(float16_exact(p) for p in found.parameters())
+
+
+def test_a_rate_that_no_try_recovers_ends_the_schedule(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    hopeless = {"steps": 2, "tolerance": 0.0, "learning_rate": 1e-9, "rewind": "init"}
+    record = work(hub, pruning(dense, rates=(0.5, 0.9), retries=1, **hopeless))
+    assert record.ticket is not None
+    [only] = record.ticket.details["rounds"]
+    assert (only["tries"], len(only["dsc"]), only["accepted"]) == (2, 2, False)
+    assert record.status == "candidate"
+    assert "no rate kept" in record.status_reason
+
+
+def test_whole_channels_leave_a_smaller_decoder(hub: Workspace, dense: DecoderRecord) -> None:
+    record = work(hub, pruning(dense, rate=0.7, scope="channel"))
+    found = decoder(hub, record)
+    assert record.config["remains"] is not None
+    assert sum(p.numel() for p in found.parameters()) < 0.6 * sum(
+        p.numel() for p in decoder(hub, dense).parameters()
+    )
+    assert record.ticket is not None
+    assert record.ticket.details["scope"] == "channel"
+    assert record.ticket.details["compacted"]["widths"] == list(found.config.widths)
+    updated = work(hub, tiny_job(GROUP, kind="update", base=record.ref, widths=(), steps=2,
+                                 tolerance=1.0))  # fmt: skip
+    assert updated.config["remains"] == record.config["remains"]
+
+
+def test_a_pack_prunes_each_decoder_at_its_own_pace(hub: Workspace, dense: DecoderRecord) -> None:
+    jobs = {
+        "short": pruning(dense, rates=(0.5, 0.6)),
+        "long": pruning(dense, rates=(0.5, 0.6, 0.7)),
+    }
+    together = begin(hub, *(assigned(hub, job, name) for name, job in jobs.items()))
+    packed = {d.job_id: d.artefact for d in deliveries(hub, together)}
+    for name, job in jobs.items():
+        (alone,) = deliveries(hub, begin(hub, assigned(hub, job, name)))
+        assert alone.artefact == packed[name]
+
+
+@pytest.mark.parametrize("stop", [4, 6, 10])
+def test_an_interrupted_pruning_ends_with_the_same_bytes(
+    hub: Workspace, dense: DecoderRecord, tmp_path: Path, stop: int
+) -> None:
+    assignment = assigned(hub, pruning(dense, rates=(0.5, 0.8)))
+    (whole,) = deliveries(hub, begin(hub, assignment))
+    first = begin(hub, assignment)
+
+    def die(run: PackRun) -> None:
+        if run.t >= stop:
+            run.save(tmp_path)
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        first.run(die)
+    second = begin(hub, assignment)
+    second.load(tmp_path)
+    (again,) = deliveries(hub, second)
+    assert again.artefact == whole.artefact
+    assert again.ticket == whole.ticket
+
+
+def test_survivors_rewind_to_what_was_asked_for(hub: Workspace, dense: DecoderRecord) -> None:
+    barely = {"rate": 0.5, "steps": 1, "learning_rate": 1e-12, "ema": 0.0}
+    with hub.registry() as registry:
+        config = EncoderConfig.from_dict(registry.encoder("tiny").config)
+        kept = decode_decoder(registry.artefact(dense.lineage.config["rewind"]["sha256"]))[0]
+    trained = decoder(hub, dense)
+    expected = {"init": build_decoder(trained.config, config, 3), "epoch:2": kept, "none": trained}
+    for rewind, source in expected.items():
+        record = work(hub, pruning(dense, rewind=rewind, **barely))
+        assert record.ticket is not None
+        assert record.ticket.rewind == {"epoch:2": "20"}.get(rewind, rewind)
+        for name, weight in decoder(hub, record).named_parameters():
+            left = weight != 0
+            assert torch.allclose(weight[left], source.get_parameter(name)[left], atol=1e-6)
+
+
+def test_an_epoch_that_was_not_kept_cannot_be_rewound_to(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    with pytest.raises(Incompatible, match="kept its weights at batch 20, not at 10"):
+        assigned(hub, pruning(dense, rate=0.5, rewind="epoch:1"))
+
+
+def test_the_authors_rates_are_the_default_and_milder_for_narrow_decoders(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    schedule = assigned(hub, pruning(dense)).schedule
+    assert schedule is not None
+    assert schedule.cuts[0] == pytest.approx(0.6)  # 80 % for 32 base features, this one has 16
+    assert schedule.retries == 8
+    with pytest.raises(InputError, match="every rate is 0 or less"):
+        assigned(hub, pruning(dense, rates=(-0.1, 0.0)))
