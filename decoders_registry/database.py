@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,7 +120,8 @@ def alembic_config(connection: Connection) -> Any:
     """Alembic's configuration for this part's migrations, on an open connection."""
     from alembic.config import Config
 
-    config = Config()
+    # its default is the stream that was standard output when alembic was imported
+    config = Config(stdout=sys.stdout)
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
     return config
