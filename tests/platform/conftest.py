@@ -1,4 +1,4 @@
-"""A Ray that all slow tests of the platform share."""
+"""A Ray that the slow tests of a module share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from clnet.platform.ray_runtime import RayRuntime, ray_runtime
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayRuntime]:
     """Ray on two CPUs."""
     token = tmp_path_factory.mktemp("ray") / "token"
