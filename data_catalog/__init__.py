@@ -15,6 +15,7 @@ from clnet.data_catalog.source import CaseSource, find_cases
 from clnet.data_catalog.sources import Layout, SourceFolder, format_names, open_source
 from clnet.data_catalog.stream import DatasetPin, PatchStream, StreamSpec, split_cases
 from clnet.data_catalog.terms import Obligation, Terms
+from clnet.data_catalog.validation import Finding, IntakeRules, Judgement, Report
 
 __all__ = [
     "Case",
@@ -24,12 +25,16 @@ __all__ = [
     "Dataset",
     "DatasetPin",
     "ExportFormat",
+    "Finding",
+    "IntakeRules",
+    "Judgement",
     "Layout",
     "Manifest",
     "Obligation",
     "PatchStream",
     "PlanStore",
     "Recipe",
+    "Report",
     "SourceFolder",
     "StreamSpec",
     "Terms",

@@ -76,20 +76,27 @@ def grid_distance(
 def _check_affine(volume: Volume) -> None:
     affine = volume.affine
     if not np.isfinite(affine).all():
-        raise CaseRejected(volume.file, "affine", "holds NaN or infinity")
+        raise CaseRejected(volume.file, "affine", "holds NaN or infinity", "image.affine")
     if np.abs(affine).max() > FARTHEST:
-        raise CaseRejected(volume.file, "affine", "places the scan a kilometre away or farther")
+        raise CaseRejected(
+            volume.file, "affine", "places the scan a kilometre away or farther", "image.affine"
+        )
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     low, high = SPACING_LIMITS
     if sizes.min() < low or sizes.max() > high:
         text = " x ".join(f"{size:g}" for size in sizes)
         raise CaseRejected(
-            volume.file, "affine", f"voxel size {text} mm; {low} to {high} mm is plausible"
+            volume.file,
+            "affine",
+            f"voxel size {text} mm; {low} to {high} mm is plausible",
+            "image.affine",
         )
     axes = affine[:3, :3] / sizes
     cosines = np.abs(axes.T @ axes - np.eye(3))
     if abs(np.linalg.det(axes)) < 1e-3:
-        raise CaseRejected(volume.file, "affine", "not invertible: two axes point the same way")
+        raise CaseRejected(
+            volume.file, "affine", "not invertible: two axes point the same way", "image.affine"
+        )
     if cosines.max() > SHEAR_TOLERANCE:
         angle = np.degrees(np.arcsin(min(1.0, cosines.max())))
         raise CaseRejected(
@@ -97,4 +104,5 @@ def _check_affine(volume: Volume) -> None:
             "affine",
             f"sheared by {angle:.1f} degrees (a tilted gantry?); resample it to a "
             "right-angled grid first",
+            "image.tilted",
         )

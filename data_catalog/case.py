@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +19,7 @@ from clnet.storage import open_zarr_store
 if TYPE_CHECKING:
     import zarr
 
-__all__ = ["Case", "CaseContent", "write_case"]
+__all__ = ["Case", "CaseContent", "describe_case", "write_case"]
 
 SCHEMA = 1
 CHUNK = 64
@@ -169,22 +169,30 @@ def write_case(folder: Path, case_id: str, content: CaseContent) -> CaseRecord:
     """
     import zarr
 
-    header = content.header()
-    group = zarr.create_group(open_zarr_store(folder), zarr_format=3, attributes={"clnet": header})
-    arrays = {"ct": np.ascontiguousarray(content.ct, dtype=np.int16)}
-    for layer in content.contract.layers:
-        arrays[f"labels/{layer}"] = np.ascontiguousarray(content.labels[layer], dtype=np.uint8)
-    for path, voxels in arrays.items():
+    attributes = {"clnet": content.header()}
+    group = zarr.create_group(open_zarr_store(folder), zarr_format=3, attributes=attributes)
+    for path, voxels in _arrays(content):
         _write_array(group, path, voxels)
-    hashes = {path: _array_sha256(voxels) for path, voxels in arrays.items()}
+    return describe_case(case_id, content)
+
+
+def describe_case(case_id: str, content: CaseContent) -> CaseRecord:
+    """The manifest line that `content` has, stored or not."""
+    hashes = {path: _array_sha256(voxels) for path, voxels in _arrays(content)}
     z, y, x = content.ct.shape
     return CaseRecord(
         id=case_id,
-        sha256=_case_sha256(header, hashes),
+        sha256=_case_sha256(content.header(), hashes),
         arrays=hashes,
         shape=(z, y, x),
         spacing=content.spacing,
     )
+
+
+def _arrays(content: CaseContent) -> Iterator[tuple[str, NDArray[Any]]]:
+    yield "ct", np.ascontiguousarray(content.ct, dtype=np.int16)
+    for layer in content.contract.layers:
+        yield f"labels/{layer}", np.ascontiguousarray(content.labels[layer], dtype=np.uint8)
 
 
 def _write_array(group: zarr.Group, path: str, voxels: NDArray[Any]) -> None:

@@ -7,23 +7,33 @@ from pathlib import Path
 from typing import Any
 
 from clnet.anatomy.mapping import LabelMapping, load_mapping
-from clnet.data_catalog.case import write_case
-from clnet.data_catalog.dataset import Dataset, case_folder, read_dataset, write_manifest
-from clnet.data_catalog.ingest import read_case
+from clnet.data_catalog.admin import read_duplicates, write_duplicates
+from clnet.data_catalog.dataset import Dataset, read_dataset, write_manifest, write_validation
+from clnet.data_catalog.intake import take_in
 from clnet.data_catalog.manifest import Manifest, parse_name, parse_ref
 from clnet.data_catalog.plan_store import PlanStore, evict, stored_bytes
 from clnet.data_catalog.recipe import Recipe
-from clnet.data_catalog.source import CaseSource, check_ids
-from clnet.data_catalog.sources import meanings_of, open_source
+from clnet.data_catalog.source import CaseSource
+from clnet.data_catalog.sources import SourceFolder, meanings_of, open_source
+from clnet.data_catalog.staging import Staging, link_cases
 from clnet.data_catalog.terms import Terms
+from clnet.data_catalog.validation import (
+    CrossSiteDuplicate,
+    IntakeRules,
+    Judgement,
+    KnownScan,
+    cross_site,
+)
 from clnet.data_catalog.volume import DEFAULT_MAX_BYTES
-from clnet.errors import ContractError, InputError, NotFound
+from clnet.errors import CaseRejected, ContractError, InputError, NotFound
 from clnet.storage import exclusive, local_path, publish, scratch_directory, sweep_temporaries
 
 __all__ = ["Catalog"]
 
 Progress = Callable[[float, str], None]
 LOCK = ".lock"
+STAGING = ".staging"
+ADMIN = ".admin"
 
 
 class Catalog:
@@ -61,45 +71,133 @@ class Catalog:
         mapping: Mapping[str, Any] | Path | LabelMapping,
         terms: Terms,
         progress: Progress | None = None,
+        *,
+        rules: IntakeRules | None = None,
+        tell: Callable[[Judgement], None] | None = None,
+        rejected: Sequence[CaseRejected] = (),
     ) -> Dataset:
-        """Store a new version of dataset `name`: all of the cases, or nothing.
+        """Store a new version of dataset `name` from the cases that pass validation.
 
-        Contributing content that some version has already gives that version.
+        The others are quarantined: not stored, but listed in the version's report. Killed at
+        any moment, the catalog is the old one or the new one; contributing the same again goes
+        on after the last finished case. Content that some version has already gives that version.
 
         Args:
             name: ``site/name``.
             mapping: source label to meaning, see :func:`clnet.anatomy.load_mapping`.
-            progress: called with a fraction and the id of the case just stored.
+            progress: called with a fraction and the id of the case just judged.
+            rules: how strictly to judge.
+            tell: given the report, whether the contribution is stored or refused.
+            rejected: what the source holds beside `cases` that is no whole case.
 
         Raises:
-            CaseRejected: the first case that cannot be used: file, field, reason.
+            CaseRejected: one case at fault refuses it all (it is the only one, or `rules` are
+                strict): file, field, reason.
+            ContributionRefused: several do.
             UnknownAnatomy: the mapping names an anatomy that the vocabulary does not know.
             InputError: a malformed name or mapping, or no case.
         """
-        parse_name(name)
-        check_ids(cases)
-        meanings = mapping if isinstance(mapping, LabelMapping) else load_mapping(mapping)
-        if not meanings.anatomies:
-            raise ContractError(f"mapping of {name}: every label is ignored; name an anatomy")
+        meanings = self._meanings(name, mapping)
         folder = self.root / name
         with exclusive(folder / LOCK):
             sweep_temporaries(folder)
-            version = max(self._versions(name), default=0) + 1
-            with scratch_directory(folder) as scratch:
-                records = []
-                for done, source in enumerate(cases, start=1):
-                    content = read_case(source, meanings, self.max_bytes)
-                    target = case_folder(scratch, source.id)
-                    records.append(write_case(target, source.id, content))
-                    if progress is not None:
-                        progress(done / len(cases), source.id)
-                manifest = Manifest.of(name, version, records, terms)
-                known = self._find(name, manifest.sha256)
-                if known is not None:
-                    return known
-                write_manifest(scratch, manifest)
-                publish(scratch, folder / str(version))
-            return Dataset(manifest, folder / str(version))
+            versions = self._versions(name)
+            staging = Staging(folder / STAGING, (folder / str(v) for v in versions))
+            known = self._known_scans(name)
+            try:
+                intake = take_in(
+                    name,
+                    cases,
+                    meanings,
+                    rules or IntakeRules(),
+                    known,
+                    self.max_bytes,
+                    staging,
+                    progress,
+                    rejected,
+                )
+                if intake.refused:
+                    _tell(tell, intake.judgement(None))
+                    raise intake.refusal
+            except InputError:
+                staging.clear()
+                raise
+            version = max(versions, default=0) + 1
+            records = [record for record, _ in intake.records]
+            manifest = Manifest.of(name, version, records, terms)
+            dataset = self._find(name, manifest.sha256)
+            judgement = intake.judgement(dataset.ref if dataset else f"{name}@{version}")
+            if dataset is None:
+                self._admin(manifest, known)
+                with scratch_directory(folder) as scratch:
+                    link_cases(intake.kept, scratch)
+                    write_validation(scratch, judgement.report)
+                    write_manifest(scratch, manifest)
+                    publish(scratch, folder / str(version))
+                dataset = Dataset(manifest, folder / str(version))
+            staging.clear()
+        _tell(tell, judgement)
+        return dataset
+
+    def validate(
+        self,
+        name: str,
+        cases: Sequence[CaseSource],
+        mapping: Mapping[str, Any] | Path | LabelMapping,
+        progress: Progress | None = None,
+        rules: IntakeRules | None = None,
+        rejected: Sequence[CaseRejected] = (),
+    ) -> Judgement:
+        """Judge a contribution as :meth:`contribute` would, and store nothing.
+
+        Raises:
+            UnknownAnatomy: the mapping names an anatomy that the vocabulary does not know.
+            InputError: a malformed name or mapping, or no case.
+        """
+        meanings = self._meanings(name, mapping)
+        return take_in(
+            name,
+            cases,
+            meanings,
+            rules or IntakeRules(),
+            self._known_scans(name),
+            self.max_bytes,
+            None,
+            progress,
+            rejected,
+        ).judgement(None)
+
+    def cross_site_duplicates(self) -> dict[str, list[CrossSiteDuplicate]]:
+        """Scans that several sites contributed, by the version that came later.
+
+        For hub admins only: it reveals that a patient was in two hospitals.
+        """
+        return read_duplicates(self.root / ADMIN)
+
+    def _meanings(
+        self, name: str, mapping: Mapping[str, Any] | Path | LabelMapping
+    ) -> LabelMapping:
+        parse_name(name)
+        meanings = mapping if isinstance(mapping, LabelMapping) else load_mapping(mapping)
+        if not meanings.anatomies:
+            raise ContractError(f"mapping of {name}: every label is ignored; name an anatomy")
+        return meanings
+
+    def _known_scans(self, name: str) -> dict[str, list[KnownScan]]:
+        """Scans of the other datasets, by the hash of their voxels."""
+        known: dict[str, list[KnownScan]] = {}
+        for dataset in self.list():
+            if dataset.name != name:
+                for record in dataset.manifest.cases:
+                    scan = KnownScan(dataset.ref, record.id)
+                    known.setdefault(record.arrays["ct"], []).append(scan)
+        return known
+
+    def _admin(self, manifest: Manifest, known: Mapping[str, Sequence[KnownScan]]) -> None:
+        """Write down what admins alone may know, before the version can be seen."""
+        found = cross_site(manifest.name.partition("/")[0], manifest.cases, known)
+        if found:
+            write_duplicates(self.root / ADMIN, manifest.name, manifest.version, found)
 
     def contribute_folder(
         self,
@@ -111,6 +209,8 @@ class Catalog:
         *,
         format: str | None = None,
         recipe: Recipe | None = None,
+        rules: IntakeRules | None = None,
+        tell: Callable[[Judgement], None] | None = None,
     ) -> Dataset:
         """:meth:`contribute` what a folder holds.
 
@@ -124,20 +224,36 @@ class Catalog:
         Raises:
             InputError: the folder is not recognised, or neither terms nor a recipe are given.
         """
-        parse_name(name)
-        folder = Path(source)
-        opened = recipe.open(folder, format) if recipe else open_source(folder, format)
-        if opened.rejected:
-            raise opened.rejected[0]
-        if mapping is None and recipe is not None:
-            meanings = meanings_of(opened, recipe.meanings)
-        else:
-            meanings = meanings_of(opened, mapping)
+        opened, meanings = _open_folder(name, Path(source), mapping, format, recipe)
         if terms is None:
             if recipe is None:
                 raise InputError(f"{name}: say on what terms it is given: a licence, or a recipe")
             terms = recipe.terms
-        return self.contribute(name, opened.cases, meanings, terms, progress)
+        return self.contribute(
+            name,
+            opened.cases,
+            meanings,
+            terms,
+            progress,
+            rules=rules,
+            tell=tell,
+            rejected=opened.rejected,
+        )
+
+    def validate_folder(
+        self,
+        name: str,
+        source: Path,
+        mapping: Mapping[str, Any] | Path | None = None,
+        progress: Progress | None = None,
+        *,
+        format: str | None = None,
+        recipe: Recipe | None = None,
+        rules: IntakeRules | None = None,
+    ) -> Judgement:
+        """:meth:`validate` what a folder holds, see :meth:`contribute_folder`."""
+        opened, meanings = _open_folder(name, Path(source), mapping, format, recipe)
+        return self.validate(name, opened.cases, meanings, progress, rules, opened.rejected)
 
     def get(self, ref: str) -> Dataset:
         """One version, checked against its hash: ``site/name@2``, or the newest without ``@``.
@@ -191,3 +307,23 @@ class Catalog:
     def _find(self, name: str, sha256: str) -> Dataset | None:
         versions = (self.get(f"{name}@{version}") for version in self._versions(name))
         return next((dataset for dataset in versions if dataset.sha256 == sha256), None)
+
+
+def _tell(tell: Callable[[Judgement], None] | None, judgement: Judgement) -> None:
+    if tell is not None:
+        tell(judgement)
+
+
+def _open_folder(
+    name: str,
+    folder: Path,
+    mapping: Mapping[str, Any] | Path | None,
+    format: str | None,
+    recipe: Recipe | None,
+) -> tuple[SourceFolder, LabelMapping]:
+    """The cases of a folder, and what their labels mean."""
+    parse_name(name)
+    opened = recipe.open(folder, format) if recipe else open_source(folder, format)
+    if mapping is None and recipe is not None:
+        return opened, meanings_of(opened, recipe.meanings)
+    return opened, meanings_of(opened, mapping)

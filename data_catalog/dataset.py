@@ -11,12 +11,14 @@ from pydantic import ValidationError
 
 from clnet.data_catalog.case import Case
 from clnet.data_catalog.manifest import CaseRecord, Manifest
+from clnet.data_catalog.validation.report import Report
 from clnet.errors import IntegrityError, NotFound
 
-__all__ = ["Dataset", "read_dataset", "write_manifest"]
+__all__ = ["Dataset", "read_dataset", "write_manifest", "write_validation"]
 
 MANIFEST = "manifest.json"
 CHECKSUM = "manifest.json.sha256"
+VALIDATION = "validation.json"
 
 
 class Dataset:
@@ -80,6 +82,14 @@ class Dataset:
         for case in self:
             case.verify()
 
+    @property
+    def validation(self) -> Report | None:
+        """What validation found when it was contributed; None where that was never written."""
+        try:
+            return Report.model_validate_json((self.folder / VALIDATION).read_bytes())
+        except FileNotFoundError:
+            return None
+
     @cached_property
     def _records(self) -> dict[str, CaseRecord]:
         return {record.id: record for record in self.manifest.cases}
@@ -96,6 +106,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_bytes(data)
     checksum = f"{hashlib.sha256(data).hexdigest()}  {MANIFEST}\n"
     (folder / CHECKSUM).write_text(checksum, encoding="ascii")
+
+
+def write_validation(folder: Path, report: Report) -> None:
+    """Write the report beside the manifest, with the names of files but not their folders."""
+    data = report.without_folders().model_dump_json(indent=1) + "\n"
+    (folder / VALIDATION).write_text(data, encoding="utf-8")
 
 
 def read_dataset(folder: Path, name: str, version: int) -> Dataset:

@@ -16,6 +16,10 @@ PLAUSIBLE = (-3100.0, 4500.0)
 
 MAX_IMPLAUSIBLE = 0.01
 MIN_RANGE = 50.0
+
+MAX_LABELS = 16
+"""An image of no more different whole values than this is rather a label map."""
+
 INT16 = np.iinfo(np.int16)
 
 
@@ -31,21 +35,25 @@ def as_hounsfield(voxels: NDArray[Any], file: str) -> NDArray[np.int16]:
             for tissue (normalised intensities), or more than 1 % outside -3100..4500.
     """
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        raise CaseRejected(file, "voxels", "holds NaN or infinity")
+        raise CaseRejected(file, "voxels", "holds NaN or infinity", "hu.not-finite")
     low, high = float(voxels.min()), float(voxels.max())
     seen = f"values from {low:g} to {high:g}"
     if low == high:
-        raise CaseRejected(file, "voxels", f"every voxel is {low:g}: an empty image")
+        raise CaseRejected(file, "voxels", f"every voxel is {low:g}: an empty image", "hu.constant")
     if low >= 0:
+        code, guess = _without_negatives(voxels, high)
         raise CaseRejected(
             file,
             "voxels",
-            f"{seen} are not Hounsfield units: fat and air are below 0; "
-            "apply the rescale slope and intercept, or check that this is a CT",
+            f"{seen} are not Hounsfield units: fat and air are below 0; {guess}",
+            code,
         )
     if high - low < MIN_RANGE:
         raise CaseRejected(
-            file, "voxels", f"{seen} are not Hounsfield units: normalised? Give the original CT"
+            file,
+            "voxels",
+            f"{seen} are not Hounsfield units: normalised? Give the original CT",
+            "hu.normalised",
         )
     outside = np.count_nonzero((voxels < PLAUSIBLE[0]) | (voxels > PLAUSIBLE[1])) / voxels.size
     if outside > MAX_IMPLAUSIBLE:
@@ -54,8 +62,22 @@ def as_hounsfield(voxels: NDArray[Any], file: str) -> NDArray[np.int16]:
             "voxels",
             f"{seen}, {outside:.1%} outside {PLAUSIBLE[0]:g}..{PLAUSIBLE[1]:g}: not Hounsfield "
             "units; check the rescale slope and intercept",
+            "hu.implausible",
         )
     if voxels.dtype.kind == "f":
         voxels = np.rint(voxels)
     hu: NDArray[np.int16] = np.clip(voxels, INT16.min, INT16.max).astype(np.int16)
     return hu
+
+
+def _without_negatives(voxels: NDArray[Any], high: float) -> tuple[str, str]:
+    """Code and likely reason for an image whose values begin at 0."""
+    sample = voxels[tuple(slice(None, None, max(1, size // 64)) for size in voxels.shape)]
+    whole = bool((sample == np.rint(sample)).all())
+    if whole and len(np.unique(sample)) <= MAX_LABELS and high <= 255:
+        return "hu.mask", "is this a label map?"
+    if high <= 2.0:
+        return "hu.normalised", "intensities were normalised; give the original CT"
+    if high <= 255:
+        return "hu.picture", "a windowed picture? Give the original CT"
+    return "hu.shifted", "apply the rescale slope and intercept, or check that this is a CT"

@@ -1,8 +1,9 @@
-"""One case from files to canonical arrays, checked on the way; nothing is stored here."""
+"""One case from files to canonical arrays, judged on the way; nothing is stored here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,55 +12,173 @@ from numpy.typing import NDArray
 
 from clnet.anatomy.contract import UNKNOWN
 from clnet.anatomy.mapping import LabelMapping
-from clnet.data_catalog.canonical import Canonical, grid_distance, to_canonical
+from clnet.data_catalog.canonical import Canonical, to_canonical
 from clnet.data_catalog.case import CaseContent
 from clnet.data_catalog.embedding import embed
 from clnet.data_catalog.hounsfield import as_hounsfield
 from clnet.data_catalog.labels import translate_map, translate_masks
+from clnet.data_catalog.same_grid import check_same_grid, resample_labels_to
 from clnet.data_catalog.source import CaseSource
-from clnet.data_catalog.volume import DEFAULT_MAX_BYTES, Stored, read_volume
+from clnet.data_catalog.validation import (
+    Finding,
+    IntakeRules,
+    Subject,
+    check_identity,
+    finding,
+    from_rejection,
+    judge_content,
+)
+from clnet.data_catalog.volume import DEFAULT_MAX_BYTES, Stored, Volume, read_volume
 from clnet.errors import CaseRejected
 
-__all__ = ["read_case"]
+__all__ = ["Judged", "judge_case", "read_case"]
 
-GRID_TOLERANCE = 0.1
-"""How far image and label grids may be apart at any corner, in voxels of the finest axis."""
+MAX_IMAGE_RATIO = 200.0
+"""How many times its size an image file may unpack to: a CT is noise, and takes 2 to 5."""
+
+LARGEST_ITEM = 8
+"""Bytes of the widest voxel type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A case and what validation found in it.
+
+    Attributes:
+        content: what would be stored; None where the files cannot be read as a case.
+        findings: everything worth knowing.
+        rejection: why the case cannot be stored; None where it can.
+    """
+
+    content: CaseContent | None
+    findings: tuple[Finding, ...]
+    rejection: CaseRejected | None
 
 
 def read_case(
-    source: CaseSource, mapping: LabelMapping, max_bytes: int = DEFAULT_MAX_BYTES
+    source: CaseSource,
+    mapping: LabelMapping,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    rules: IntakeRules | None = None,
 ) -> CaseContent:
     """Read, check and reorient one case.
 
     Raises:
         CaseRejected: naming the file, the field and the reason.
     """
-    image = to_canonical(read_volume(source.image, max_bytes))
-    ct = as_hounsfield(image.voxels, str(source.image))
+    judged = judge_case(source, mapping, max_bytes, rules)
+    if judged.rejection is not None:
+        raise judged.rejection
+    assert judged.content is not None
+    return judged.content
 
-    def on_grid(labels: Path | Stored) -> NDArray[Any]:
-        grid = to_canonical(read_volume(labels, max_bytes))
+
+def judge_case(
+    source: CaseSource,
+    mapping: LabelMapping,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    rules: IntakeRules | None = None,
+) -> Judged:
+    """Read one case and say everything that is wrong with it, instead of raising."""
+    rules = rules or IntakeRules()
+    reading = _Reading(source.id, mapping, rules, max_bytes)
+    try:
+        content = reading.content(source)
+    except CaseRejected as rejection:
+        found = (*reading.findings, from_rejection(rejection, source.id))
+        return Judged(None, found, rejection)
+    files = source.labels if isinstance(source.labels, Mapping) else {"": source.labels}
+    subject = Subject(
+        source.id, content, str(source.image), {key: str(path) for key, path in files.items()}
+    )
+    found = tuple(rules.overruled(f) for f in (*reading.findings, *judge_content(subject)))
+    worst = next((f for f in found if f.severity == "error"), None)
+    return Judged(content, found, None if worst is None else _as_rejection(worst))
+
+
+def _as_rejection(worst: Finding) -> CaseRejected:
+    reason = f"{worst.explanation}. {worst.way_out}"
+    return CaseRejected(worst.file, worst.code, reason, worst.code)
+
+
+class _Reading:
+    """One pass over a case's files, with the findings that come up on the way."""
+
+    def __init__(
+        self, case_id: str, mapping: LabelMapping, rules: IntakeRules, max_bytes: int
+    ) -> None:
+        self.findings: list[Finding] = []
+        self._id = case_id
+        self._mapping = mapping
+        self._rules = rules
+        self._max_bytes = max_bytes
+
+    def content(self, source: CaseSource) -> CaseContent:
+        """The case as it would be stored.
+
+        Raises:
+            CaseRejected: it cannot be.
+        """
+        scan = read_volume(source.image, self._max_bytes, MAX_IMAGE_RATIO)
+        self._identity(scan)
+        image = to_canonical(scan)
+        ct = as_hounsfield(image.voxels, str(source.image))
+        unknown = self._mapping.unknown
+        if isinstance(source.labels, Mapping):
+            used = {k: m for k, m in source.labels.items() if not self._mapping.leaves_out(k)}
+            if not used.keys() - unknown:
+                raise CaseRejected(
+                    str(source.image), "labels", "no mask that the mapping uses", "label.mapping"
+                )
+            masks = _Masks({k: m for k, m in used.items() if k not in unknown}, self._on(image))
+            files = {key: str(mask) for key, mask in used.items()}
+            maps, contract, overlaps = translate_masks(
+                masks, files, self._mapping, image.spacing[0]
+            )
+            for key in used.keys() & unknown:
+                _forget(maps, self._labels(used[key], image) != 0)
+            self.findings += [
+                finding("label.overlap-kept", o.file, self._id, f"{o}; stored as one of both")
+                for o in overlaps
+            ]
+        else:
+            ids = self._labels(source.labels, image)
+            file = str(source.labels)
+            maps, contract = translate_map(ids, file, self._mapping, image.spacing[0])
+            numbers = [int(key) for key in unknown if key.isdecimal()]
+            if numbers:
+                _forget(maps, np.isin(ids, numbers))
+        return CaseContent(ct, maps, contract, image.spacing, image.affine, image.axcodes)
+
+    def _on(self, image: Canonical) -> Callable[[Path | Stored], NDArray[Any]]:
+        return lambda labels: self._labels(labels, image)
+
+    def _labels(self, labels: Path | Stored, image: Canonical) -> NDArray[Any]:
+        """Voxels of one label volume on the image's grid."""
+        file = str(labels)
+        # by its header a label volume is no larger than the image, unless it is resampled
+        limit = self._max_bytes
+        if isinstance(labels, Path) and not self._rules.resample:
+            limit = min(limit, image.voxels.size * LARGEST_ITEM)
+        volume = read_volume(labels, limit)
+        self._identity(volume)
+        grid = to_canonical(volume)
         if not isinstance(labels, Path):
-            grid = embed(grid, image, str(labels))
-        _same_grid(image, grid, str(labels))
-        return grid.voxels
+            grid = embed(grid, image, file)
+        try:
+            check_same_grid(image, grid, file)
+        except CaseRejected:
+            if not self._rules.resample:
+                raise
+            voxels, how = resample_labels_to(image, grid, file)
+            self.findings.append(finding("grid.resampled", file, self._id, how))
+            return voxels
+        return np.asarray(grid.voxels)
 
-    if isinstance(source.labels, Mapping):
-        used = {key: m for key, m in source.labels.items() if not mapping.leaves_out(key)}
-        if not used.keys() - mapping.unknown:
-            raise CaseRejected(str(source.image), "labels", "no mask that the mapping uses")
-        masks = _Masks({k: m for k, m in used.items() if k not in mapping.unknown}, on_grid)
-        files = {key: str(mask) for key, mask in used.items()}
-        labels, contract = translate_masks(masks, files, mapping, image.spacing[0])
-        for key in used.keys() & mapping.unknown:
-            _forget(labels, (on_grid(used[key]) != 0))
-    else:
-        ids = on_grid(source.labels)
-        labels, contract = translate_map(ids, str(source.labels), mapping, image.spacing[0])
-        unknown = [int(key) for key in mapping.unknown if key.isdecimal()]
-        if unknown:
-            _forget(labels, np.isin(ids, unknown))
-    return CaseContent(ct, labels, contract, image.spacing, image.affine, image.axcodes)
+    def _identity(self, volume: Volume) -> None:
+        found = check_identity(volume, self._id, deidentify=self._rules.deidentify)
+        # segments of one file share its header
+        self.findings += [f for f in found if f not in self.findings]
 
 
 class _Masks(Mapping[str, NDArray[Any]]):
@@ -87,22 +206,3 @@ def _forget(labels: Mapping[str, NDArray[np.uint8]], where: NDArray[np.bool_]) -
     """Make voxels unknown in every layer, unless another label says what they are."""
     for grid in labels.values():
         grid[where & (grid == 0)] = UNKNOWN
-
-
-def _same_grid(image: Canonical, labels: Canonical, file: str) -> None:
-    if labels.voxels.shape != image.voxels.shape:
-        raise CaseRejected(
-            file,
-            "shape",
-            f"labels have {labels.voxels.shape} voxels (z, y, x), "
-            f"the image {image.voxels.shape}; resample the labels to the image's grid",
-        )
-    z, y, x = image.voxels.shape
-    distance = grid_distance(image.affine, labels.affine, (z, y, x))
-    if distance > GRID_TOLERANCE * min(image.spacing):
-        raise CaseRejected(
-            file,
-            "affine",
-            f"labels lie up to {distance:.2f} mm off the image's grid; "
-            "resample the labels to the image's grid, or repair the header",
-        )

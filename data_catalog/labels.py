@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clnet.anatomy.contract import UNKNOWN, LabelContract, LabelEntry
-from clnet.anatomy.mapping import LabelMapping, Meaning
+from clnet.anatomy.mapping import LabelMapping, Meaning, Within
+from clnet.data_catalog.overlap import MaskStack, Overlap
 from clnet.errors import CaseRejected, ContractError
 
 __all__ = ["LabelMaps", "translate_map", "translate_masks"]
 
 MAX_ID = 65535
 MAX_VALUES = UNKNOWN - 1
+
+Extent = tuple[float, float] | tuple[()] | None
 
 LabelMaps = tuple[dict[str, NDArray[np.uint8]], LabelContract]
 
@@ -48,11 +51,15 @@ def translate_map(
                 f"mapping.{source}",
                 f"id {source} ({counts[source]} voxels) has no entry; "
                 "say what it means, or list it as ignored",
+                "label.unmapped",
             )
     for key, entry in mapping.meanings.items():
         if not key.isdecimal() or int(key) > MAX_ID:
             raise CaseRejected(
-                file, f"mapping.{key}", f"{key!r} is no label id; this case has one label map"
+                file,
+                f"mapping.{key}",
+                f"{key!r} is no label id; this case has one label map",
+                "label.mapping",
             )
         meanings[int(key)] = entry
     values = _assign_values(m for entry in meanings.values() for m in entry)
@@ -72,14 +79,20 @@ def translate_masks(
     files: Mapping[str, str],
     mapping: LabelMapping,
     spacing_z: float,
-) -> LabelMaps:
+) -> tuple[dict[str, NDArray[np.uint8]], LabelContract, tuple[Overlap, ...]]:
     """Label maps by layer from one mask per mapping key; any non-zero voxel counts.
 
-    Only the masks that are given enter the contract: a name without a mask is unknown.
+    Only the masks that are given enter the contract: a name without a mask is unknown. Where
+    two masks of a layer overlap a little, the voxels are a union of both.
+
+    Args:
+        masks: mapping key to mask ``(Z, Y, X)``; looked up one by one, so that they need not
+            lie in memory together.
+        files: the file of every key.
 
     Raises:
         CaseRejected: a mask that the mapping does not explain, or two masks of one layer
-            that claim the same voxel.
+            that overlap by more than :data:`.overlap.MAX_SHARE` of the smaller one.
     """
     for key in masks:
         if key not in mapping.meanings:
@@ -87,25 +100,46 @@ def translate_masks(
                 files[key],
                 f"mapping.{key}",
                 f"mask {key!r} has no entry; say what it means, or list it as ignored",
+                "label.unmapped",
             )
     values = _assign_values(m for key in masks for m in mapping.meanings[key])
-    maps: dict[str, NDArray[np.uint8]] = {}
-    for key, mask in masks.items():  # one at a time: a mapping may read them only now
-        if not maps:
-            maps = {layer: np.zeros(mask.shape, dtype=np.uint8) for layer in values}
+    stacks: dict[str, MaskStack] = {layer: MaskStack(len(values[layer])) for layer in values}
+    painted_by: dict[tuple[str, int], str] = {}
+    for key, mask in masks.items():
         inside = _as_ids(mask, files[key]) > 0
         for meaning in mapping.meanings[key]:
-            grid, value = maps[meaning.layer], values[meaning.layer][meaning]
-            taken = inside & (grid > 0) & (grid != value)
-            if taken.any():
-                raise CaseRejected(
-                    files[key],
-                    "overlap",
-                    f"{np.count_nonzero(taken)} voxels of {meaning.name} are claimed by another "
-                    f"mask of layer {meaning.layer}; anatomies of a layer exclude each other",
-                )
-            grid[inside] = value
-    return maps, _contract(maps, values, spacing_z)
+            value = values[meaning.layer][meaning]
+            stacks[meaning.layer].paint(inside, value)
+            painted_by.setdefault((meaning.layer, value), files[key])
+    maps: dict[str, NDArray[np.uint8]] = {}
+    overlaps: list[Overlap] = []
+    entries: list[LabelEntry] = []
+    for layer, stack in stacks.items():
+        named = {value: meaning for meaning, value in values[layer].items()}
+        for first, second, voxels, share in stack.overlaps():
+            overlap = Overlap(
+                layer,
+                named[first].name,
+                named[second].name,
+                voxels,
+                share,
+                painted_by[layer, second],
+            )
+            overlap.check()
+            overlaps.append(overlap)
+        extents = {
+            value: _extent(meaning.within, stack.slices(value), spacing_z)
+            for value, meaning in named.items()
+        }
+        maps[layer], shared = stack.finish(painted_by[layer, min(named)])
+        entries += _entries(layer, values[layer], extents)
+        entries += [
+            _shared_entry(
+                layer, value, [named[v] for v in sorted(both)], [extents[v] for v in both]
+            )
+            for value, both in shared.items()
+        ]
+    return maps, LabelContract(tuple(entries)), tuple(overlaps)
 
 
 def _as_ids(voxels: NDArray[Any], file: str) -> NDArray[np.uint16]:
@@ -114,10 +148,16 @@ def _as_ids(voxels: NDArray[Any], file: str) -> NDArray[np.uint16]:
             file,
             "voxels",
             "label ids are not whole numbers; a label map must not be resampled by interpolation",
+            "label.not-whole",
         )
     low, high = voxels.min(), voxels.max()
     if low < 0 or high > MAX_ID:
-        raise CaseRejected(file, "voxels", f"label ids from {low:g} to {high:g}; 0..65535 is known")
+        raise CaseRejected(
+            file,
+            "voxels",
+            f"label ids from {low:g} to {high:g}; 0..65535 is known",
+            "label.not-whole",
+        )
     return voxels.astype(np.uint16)
 
 
@@ -140,23 +180,60 @@ def _contract(
     values: Mapping[str, Mapping[Meaning, int]],
     spacing_z: float,
 ) -> LabelContract:
-    entries = []
+    entries: list[LabelEntry] = []
     for layer, assigned in values.items():
-        for meaning, value in assigned.items():
-            within = meaning.within
-            if within == "auto":
-                slices = np.flatnonzero((maps[layer] == value).any(axis=(1, 2)))
-                if len(slices) == 0:
-                    continue  # no slice was drawn on: unknown everywhere
-                # a slice stands for the half step on either side of its centre
-                within = ((slices[0] - 0.5) * spacing_z, (slices[-1] + 0.5) * spacing_z)
-            entries.append(
-                LabelEntry(
-                    value=value,
-                    layer=layer,
-                    name=meaning.name,
-                    members=meaning.members,
-                    within=None if within is None else (float(within[0]), float(within[1])),
-                )
+        extents = {
+            value: _extent(
+                meaning.within,
+                np.flatnonzero((maps[layer] == value).any(axis=(1, 2)))
+                if meaning.within == "auto"
+                else np.empty(0, np.intp),
+                spacing_z,
             )
+            for meaning, value in assigned.items()
+        }
+        entries += _entries(layer, assigned, extents)
     return LabelContract(tuple(entries))
+
+
+def _extent(within: Within, slices: NDArray[np.intp], spacing_z: float) -> Extent:
+    """Where a label is known: everywhere (None), nowhere (an empty tuple), or from mm to mm."""
+    if within is None:
+        return None
+    if within != "auto":
+        return float(within[0]), float(within[1])
+    if len(slices) == 0:
+        return ()  # no slice was drawn on: unknown everywhere
+    # a slice stands for the half step on either side of its centre
+    return float((slices[0] - 0.5) * spacing_z), float((slices[-1] + 0.5) * spacing_z)
+
+
+def _entries(
+    layer: str, assigned: Mapping[Meaning, int], extents: Mapping[int, Extent]
+) -> list[LabelEntry]:
+    entries = []
+    for meaning, value in assigned.items():
+        within = extents[value]
+        if within == ():
+            continue
+        entries.append(
+            LabelEntry(
+                value=value, layer=layer, name=meaning.name, members=meaning.members, within=within
+            )
+        )
+    return entries
+
+
+def _shared_entry(
+    layer: str, value: int, meanings: Sequence[Meaning], extents: Sequence[Extent]
+) -> LabelEntry:
+    """What voxels mean that several masks claim: one of these anatomies, nobody knows which."""
+    members = tuple(sorted({member for meaning in meanings for member in meaning.members}))
+    limits = [extent for extent in extents if extent]
+    return LabelEntry(
+        value=value,
+        layer=layer,
+        name="+".join(members),
+        members=members,
+        within=(max(low for low, _ in limits), min(high for _, high in limits)) if limits else None,
+    )

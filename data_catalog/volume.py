@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from clnet.data_catalog.container import check_nifti_header, check_packed, check_self_contained
 from clnet.errors import CaseRejected
 
 __all__ = [
@@ -35,6 +36,9 @@ SUFFIXES = NIFTI + ITK
 NIFTI2_SIZES = (540, 0x1C020000)
 """First four bytes of a NIfTI-2 file, little and big endian; NIfTI-1 begins with 348."""
 
+_NIFTI1_HEADER, _NIFTI2_HEADER = 348, 540
+_NIFTI_TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
+
 _ITK_TYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")  # by SimpleITK's pixel id
 
 
@@ -46,11 +50,13 @@ class Volume:
         voxels: shape ``(x, y, z)`` in the file's own orientation, rescale applied.
         affine: voxel indices ``(x, y, z, 1)`` to RAS+ mm, 4x4 float64.
         file: where it came from, for messages.
+        texts: free text of the header by field, in which a person may be named.
     """
 
     voxels: NDArray[Any]
     affine: NDArray[np.float64]
     file: str
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stored(Protocol):
@@ -72,43 +78,53 @@ class Stored(Protocol):
         """
 
 
-def read_volume(path: Path | Stored, max_bytes: int = DEFAULT_MAX_BYTES) -> Volume:
+def read_volume(
+    path: Path | Stored, max_bytes: int = DEFAULT_MAX_BYTES, max_ratio: float | None = None
+) -> Volume:
     """Read a three-dimensional scalar image (NIfTI, NRRD or MHA), or what knows how to be read.
+
+    Args:
+        max_bytes: largest volume, in bytes of voxels by the header.
+        max_ratio: how many times its size a large file may unpack to; no limit by default.
 
     Raises:
         CaseRejected: missing, unreadable, truncated, not 3D, not scalar, without an
-            orientation, or larger than `max_bytes` by its header, which is read first.
+            orientation, with voxels in another file, or larger than `max_bytes` or the file
+            itself allow by its header, which is read first.
     """
     if not isinstance(path, Path):
         return path.read(max_bytes)
     file = str(path)
     if not path.is_file():
-        raise CaseRejected(file, "file", "not found")
+        raise CaseRejected(file, "file", "not found", "file.missing")
     if path.name.endswith(NIFTI):
-        return _read_nifti(path, max_bytes)
+        return _read_nifti(path, max_bytes, max_ratio)
     if path.name.endswith(ITK):
-        return _read_itk(path, max_bytes)
-    raise CaseRejected(file, "file", f"format not known; give one of {', '.join(SUFFIXES)}")
+        return _read_itk(path, max_bytes, max_ratio)
+    raise CaseRejected(
+        file, "file", f"format not known; give one of {', '.join(SUFFIXES)}", "file.format"
+    )
 
 
-def _read_nifti(path: Path, max_bytes: int) -> Volume:
-    import nibabel as nib
-
+def _read_nifti(path: Path, max_bytes: int, max_ratio: float | None) -> Volume:
     file = str(path)
     try:
         with _open(path) as stream:
-            two = int.from_bytes(stream.read(4), "little") in NIFTI2_SIZES
+            kind = _check_start(path, stream.read(_NIFTI2_HEADER + 12))
             stream.seek(0)
-            image: Any = (nib.Nifti2Image if two else nib.Nifti1Image).from_stream(stream)
+            image: Any = kind.from_stream(stream)
             header = image.header
             shape = _spatial(int(n) for n in image.shape)
-            _check_header(file, shape, np.dtype(image.get_data_dtype()), max_bytes)
+            size = _check_header(file, shape, np.dtype(image.get_data_dtype()), max_bytes)
+            packed = isinstance(stream, gzip.GzipFile)
+            check_packed(path, size, packed=packed, max_ratio=max_ratio)
             if not (int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0):
                 raise CaseRejected(
                     file,
                     "affine",
                     "neither sform nor qform is set, so left and right are unknown; "
                     "convert again from DICOM or set the orientation",
+                    "image.orientation-unset",
                 )
             affine = np.asarray(image.affine, dtype=np.float64)
             scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
@@ -122,7 +138,38 @@ def _read_nifti(path: Path, max_bytes: int) -> Volume:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged file makes the parser raise anything
         raise _unreadable(file, error) from None
-    return Volume(voxels, affine, file)
+    return Volume(voxels, affine, file, _nifti_texts(header))
+
+
+def _check_start(path: Path, start: bytes) -> Any:
+    """The class of NIfTI image that begins so, once its header is known to be of sane length."""
+    import nibabel as nib
+
+    two = int.from_bytes(start[:4], "little") in NIFTI2_SIZES
+    kind: Any = nib.Nifti2Image if two else nib.Nifti1Image
+    length = _NIFTI2_HEADER if two else _NIFTI1_HEADER
+    header = kind.header_class(start[:length], check=False)
+    extension = 0
+    if len(start) >= length + 8 and start[length]:
+        order = "<" if header.endianness == "<" else ">"
+        extension = int(np.frombuffer(start, f"{order}i4", 1, length + 4)[0])
+    check_nifti_header(path, float(header["vox_offset"]), extension)
+    return kind
+
+
+def _nifti_texts(header: Any) -> dict[str, str]:
+    texts = {
+        name: header[name].item() for name in _NIFTI_TEXTS if name in header.structarr.dtype.names
+    }
+    for number, extension in enumerate(header.extensions):
+        texts[f"extension {number} (code {extension.get_code()})"] = extension.get_content()
+    return {name: text for name, content in texts.items() if (text := _plain_text(content))}
+
+
+def _plain_text(content: Any) -> str:
+    if not isinstance(content, bytes):
+        return str(content).strip()
+    return content.replace(b"\0", b" ").decode("utf-8", errors="replace").strip()
 
 
 def _open(path: Path) -> gzip.GzipFile | BufferedReader:
@@ -135,13 +182,16 @@ def _read_to_end(file: str, stream: gzip.GzipFile, max_bytes: int) -> None:
     while block := stream.read(1 << 20):
         extra += len(block)
         if extra > max_bytes:
-            raise CaseRejected(file, "file", "holds far more data than its header declares")
+            raise CaseRejected(
+                file, "file", "holds far more data than its header declares", "file.bomb"
+            )
 
 
-def _read_itk(path: Path, max_bytes: int) -> Volume:
+def _read_itk(path: Path, max_bytes: int, max_ratio: float | None) -> Volume:
     import SimpleITK as sitk  # noqa: N813
 
     file = str(path)
+    packed = check_self_contained(path)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
     reader.SetFileName(file)
@@ -151,20 +201,25 @@ def _read_itk(path: Path, max_bytes: int) -> Volume:
         raise _unreadable(file, error) from None
     components = reader.GetNumberOfComponents()
     if components != 1:
-        raise CaseRejected(file, "voxels", f"{components} values a voxel; one is expected")
+        raise CaseRejected(
+            file, "voxels", f"{components} values a voxel; one is expected", "image.voxels"
+        )
     shape = _spatial(reader.GetSize())
     pixel = reader.GetPixelID()
     if not 0 <= pixel < len(_ITK_TYPES):
         kind = sitk.GetPixelIDValueAsString(pixel)
-        raise CaseRejected(file, "voxels", f"type {kind}; plain numbers are expected")
-    _check_header(file, shape, np.dtype(_ITK_TYPES[pixel]), max_bytes)
+        raise CaseRejected(
+            file, "voxels", f"type {kind}; plain numbers are expected", "image.voxels"
+        )
+    size = _check_header(file, shape, np.dtype(_ITK_TYPES[pixel]), max_bytes)
+    check_packed(path, size, packed=packed, max_ratio=max_ratio)
     try:
         image = reader.Execute()
     except RuntimeError as error:
         raise _unreadable(file, error) from None
-    return Volume(
-        sitk.GetArrayFromImage(image).T.reshape(shape, order="A"), itk_affine(image), file
-    )
+    voxels = sitk.GetArrayFromImage(image).T.reshape(shape, order="A")
+    texts = {key: reader.GetMetaData(key).strip() for key in reader.GetMetaDataKeys()}
+    return Volume(voxels, itk_affine(image), file, {key: t for key, t in texts.items() if t})
 
 
 def itk_affine(image: Any) -> NDArray[np.float64]:
@@ -186,21 +241,26 @@ def _spatial(sizes: Iterable[int]) -> tuple[int, ...]:
     return shape
 
 
-def _check_header(file: str, shape: tuple[int, ...], dtype: np.dtype[Any], limit: int) -> None:
+def _check_header(file: str, shape: tuple[int, ...], dtype: np.dtype[Any], limit: int) -> int:
+    """Bytes of voxels that a header declares, if it is a volume of numbers within the limit."""
     if len(shape) != 3:
-        raise CaseRejected(file, "shape", f"{shape} has {len(shape)} dimensions; 3 are expected")
+        raise CaseRejected(
+            file, "shape", f"{shape} has {len(shape)} dimensions; 3 are expected", "image.shape"
+        )
     if min(shape) < 1:
-        raise CaseRejected(file, "shape", f"{shape} holds no voxel")
+        raise CaseRejected(file, "shape", f"{shape} holds no voxel", "image.shape")
     if dtype.kind not in "iuf":
-        raise CaseRejected(file, "voxels", f"type {dtype}; plain numbers are expected")
-    check_size(file, shape, dtype, limit)
+        raise CaseRejected(
+            file, "voxels", f"type {dtype}; plain numbers are expected", "image.voxels"
+        )
+    return check_size(file, shape, dtype, limit)
 
 
-def check_size(file: str, shape: tuple[int, ...], dtype: np.dtype[Any], limit: int) -> None:
-    """Refuse what a header declares to be larger than `limit` bytes.
+def check_size(file: str, shape: tuple[int, ...], dtype: np.dtype[Any], limit: int) -> int:
+    """The bytes that a header declares.
 
     Raises:
-        CaseRejected: it is.
+        CaseRejected: they are more than `limit`.
     """
     size = math.prod(shape) * dtype.itemsize
     if size > limit:
@@ -209,10 +269,12 @@ def check_size(file: str, shape: tuple[int, ...], dtype: np.dtype[Any], limit: i
             "shape",
             f"the header declares {shape} voxels of {dtype}, {size / 1024**2:.0f} MiB; "
             f"the limit is {limit / 1024**2:.0f} MiB; crop it or raise max_bytes",
+            "file.too-large",
         )
+    return size
 
 
 def _unreadable(file: str, error: Exception) -> CaseRejected:
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
-    return CaseRejected(file, "file", f"unreadable or truncated ({reason})")
+    return CaseRejected(file, "file", f"unreadable or truncated ({reason})", "file.unreadable")

@@ -5,6 +5,7 @@
     │   ├── UnknownAnatomy    a name that the vocabulary does not know
     │   ├── ContractError     a label mapping that contradicts itself or the data
     │   ├── CaseRejected      one case of a dataset: file, field, reason
+    │   ├── ContributionRefused   a dataset of which nothing was stored
     │   ├── NotFound          a dataset, encoder, decoder, job or release that is not there
     │   ├── AlreadyExists     a name or version that is taken: artefacts are immutable
     │   └── Incompatible      parts that were not made for each other
@@ -23,6 +24,7 @@ __all__ = [
     "CaseRejected",
     "ClnetError",
     "ContractError",
+    "ContributionRefused",
     "Incompatible",
     "InputError",
     "IntegrityError",
@@ -55,17 +57,23 @@ class CaseRejected(InputError):
     Attributes:
         file: the file at fault, as the caller named it.
         field: what about it (``affine``, ``voxels``, ``mapping.3`` ...).
+        code: the kind of finding that it is in a validation report.
     """
 
-    def __init__(self, file: str, field: str, reason: str) -> None:
+    def __init__(self, file: str, field: str, reason: str, code: str = "case.rejected") -> None:
         super().__init__(f"{file}: {field}: {reason}")
         self.file = file
         self.field = field
         self.reason = reason
+        self.code = code
 
-    def __reduce__(self) -> tuple[type[CaseRejected], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type[CaseRejected], tuple[str, str, str, str]]:
         # the default would replay the formatted message as the only argument
-        return type(self), (self.file, self.field, self.reason)
+        return type(self), (self.file, self.field, self.reason, self.code)
+
+
+class ContributionRefused(InputError):
+    """A contribution of which nothing was stored, as too many of its cases are at fault."""
 
 
 class NotFound(InputError):

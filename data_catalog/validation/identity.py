@@ -1,0 +1,68 @@
+"""Does a header name a person? Text in NIfTI, NRRD and MHA headers, and DICOM tags."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+
+from clnet.anatomy.strict_yaml import load_yaml
+from clnet.data_catalog.validation.findings import Finding, finding
+from clnet.data_catalog.volume import Volume
+
+__all__ = ["check_identity", "identifying"]
+
+_STRUCTURE = re.compile(
+    r"(ITK_|NRRD_(kinds|space|measurement frame|thicknesses|centerings|labels|units)|"
+    r"(space|kinds|encoding|type|dimension|sizes|endian|space (directions|origin|dimension))$|"
+    r"AnatomicalOrientation$|CenterOfRotation$|Modality$|ElementSize$)",
+    re.IGNORECASE,
+)
+"""Fields of ITK's formats that describe the grid, not the person."""
+
+_LABEL_TABLE = re.compile(r"<\?xml[^>]*\?>\s*<CaretExtension>.*</CaretExtension>\s*", re.DOTALL)
+_PERSONAL = re.compile(
+    r"[\w.]+@[\w.]+"  # an address
+    r"|\w\^\w"  # a DICOM person name
+    r"|(19|20)\d\d[-./]?(0[1-9]|1[0-2])[-./]?(0[1-9]|[12]\d|3[01])"  # a date
+    r"|\b(patient|birth|dob|mrn|physician|hospital)",
+    re.IGNORECASE,
+)
+
+
+def identifying(texts: Mapping[str, str]) -> tuple[str, ...]:
+    """The fields whose text may name a person: any but what software is known to write."""
+    return tuple(
+        name for name, text in texts.items() if not _STRUCTURE.match(name) and not _harmless(text)
+    )
+
+
+def check_identity(volume: Volume, case: str, *, deidentify: bool) -> Iterator[Finding]:
+    """What a header tells about a person. The text itself is never repeated.
+
+    Args:
+        deidentify: leave the text behind, instead of refusing the case.
+    """
+    fields = identifying(volume.texts)
+    if not fields:
+        return
+    named = ", ".join(f"{name} ({len(volume.texts[name])} characters)" for name in fields)
+    if deidentify:
+        yield finding("identity.removed", volume.file, case, f"not stored: {named}")
+    else:
+        yield finding("identity.header-text", volume.file, case, f"text that is not known: {named}")
+
+
+def _harmless(text: str) -> bool:
+    if _PERSONAL.search(text):
+        return False
+    if _LABEL_TABLE.fullmatch(text):
+        return True
+    return any(pattern.fullmatch(text) for pattern in _patterns())
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], ...]:
+    text = resources.files(__package__).joinpath("harmless_text.yaml").read_text(encoding="utf-8")
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in load_yaml(text))
