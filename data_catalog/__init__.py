@@ -15,13 +15,20 @@ from clnet.data_catalog.source import CaseSource, find_cases
 from clnet.data_catalog.sources import Layout, SourceFolder, format_names, open_source
 from clnet.data_catalog.stream import DatasetPin, PatchStream, StreamSpec, split_cases
 from clnet.data_catalog.terms import Obligation, Terms
-from clnet.data_catalog.validation import Finding, IntakeRules, Judgement, Report
+from clnet.data_catalog.validation import (
+    CrossSiteDuplicate,
+    Finding,
+    IntakeRules,
+    Judgement,
+    Report,
+)
 
 __all__ = [
     "Case",
     "CaseRecord",
     "CaseSource",
     "Catalog",
+    "CrossSiteDuplicate",
     "Dataset",
     "DatasetPin",
     "ExportFormat",

@@ -11,7 +11,7 @@ from clnet.data_catalog.admin import read_duplicates, write_duplicates
 from clnet.data_catalog.dataset import Dataset, read_dataset, write_manifest, write_validation
 from clnet.data_catalog.intake import take_in
 from clnet.data_catalog.manifest import Manifest, parse_name, parse_ref
-from clnet.data_catalog.plan_store import PlanStore, evict, stored_bytes
+from clnet.data_catalog.plan_store import PlanStore, evict, forget, stored_bytes
 from clnet.data_catalog.recipe import Recipe
 from clnet.data_catalog.source import CaseSource
 from clnet.data_catalog.sources import SourceFolder, meanings_of, open_source
@@ -167,6 +167,27 @@ class Catalog:
             rejected,
         ).judgement(None)
 
+    def erase(self, ref: str) -> None:
+        """Remove the voxels of a version and what was planned from them; the manifest stays.
+
+        What other versions hold of the same content is theirs and stays. Erasing again, or
+        after a crash, finishes the work.
+
+        Raises:
+            NotFound: no such version.
+        """
+        dataset = self.get(ref)
+        with exclusive(self.root / dataset.name / LOCK):
+            Staging(self.root / dataset.name / STAGING, ()).clear()
+            dataset.erase()
+            others = {
+                record.sha256
+                for other in self.list()
+                if not other.erased
+                for record in other.manifest.cases
+            }
+            forget(self.plans, {r.sha256 for r in dataset.manifest.cases} - others)
+
     def cross_site_duplicates(self) -> dict[str, list[CrossSiteDuplicate]]:
         """Scans that several sites contributed, by the version that came later.
 
@@ -187,7 +208,7 @@ class Catalog:
         """Scans of the other datasets, by the hash of their voxels."""
         known: dict[str, list[KnownScan]] = {}
         for dataset in self.list():
-            if dataset.name != name:
+            if dataset.name != name and not dataset.erased:
                 for record in dataset.manifest.cases:
                     scan = KnownScan(dataset.ref, record.id)
                     known.setdefault(record.arrays["ct"], []).append(scan)
@@ -306,7 +327,10 @@ class Catalog:
 
     def _find(self, name: str, sha256: str) -> Dataset | None:
         versions = (self.get(f"{name}@{version}") for version in self._versions(name))
-        return next((dataset for dataset in versions if dataset.sha256 == sha256), None)
+        return next(
+            (dataset for dataset in versions if not dataset.erased and dataset.sha256 == sha256),
+            None,
+        )
 
 
 def _tell(tell: Callable[[Judgement], None] | None, judgement: Judgement) -> None:

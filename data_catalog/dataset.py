@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +14,14 @@ from clnet.data_catalog.case import Case
 from clnet.data_catalog.manifest import CaseRecord, Manifest
 from clnet.data_catalog.validation.report import Report
 from clnet.errors import IntegrityError, NotFound
+from clnet.storage import atomic_write
 
 __all__ = ["Dataset", "read_dataset", "write_manifest", "write_validation"]
 
 MANIFEST = "manifest.json"
 CHECKSUM = "manifest.json.sha256"
 VALIDATION = "validation.json"
+ERASED = "erased"
 
 
 class Dataset:
@@ -71,7 +74,22 @@ class Dataset:
         """
         if case_id not in self._records:
             raise NotFound(f"{self.ref}: no case {case_id!r}; it has {len(self)} cases")
+        if self.erased:
+            raise NotFound(f"{self.ref}: was withdrawn, and its voxels were erased")
         return Case(self._records[case_id], case_folder(self.folder, case_id))
+
+    @property
+    def erased(self) -> bool:
+        """Whether its voxels were removed; what is left tells what it was."""
+        return (self.folder / ERASED).exists()
+
+    def erase(self) -> None:
+        """Remove everything but the manifest. To be called under the dataset's lock."""
+        atomic_write(self.folder / ERASED, b"")
+        for name in ("cases", "thumbnails"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in ("ingest.json", VALIDATION):
+            (self.folder / name).unlink(missing_ok=True)
 
     def verify(self) -> None:
         """Read every voxel of every case and compare with the manifest.

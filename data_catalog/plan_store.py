@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from clnet.data_catalog.plan_grid import (
 from clnet.errors import Incompatible, InputError
 from clnet.storage import TEMPORARY, atomic_directory, exclusive, sweep_temporaries
 
-__all__ = ["PlanStore", "PlannedCase", "evict", "stored_bytes"]
+__all__ = ["PlanStore", "PlannedCase", "evict", "forget", "stored_bytes"]
 
 T = TypeVar("T")
 
@@ -228,6 +228,14 @@ def evict(root: Path, max_bytes: int) -> int:
             shutil.rmtree(doomed)
         freed += sizes[folder]
     return freed
+
+
+def forget(root: Path, cases: Collection[str]) -> None:
+    """Remove cases by their hash, from every plan."""
+    for folder in _cases(root):
+        if folder.parent.name in cases:
+            with exclusive(folder.parent / LOCK):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _cases(root: Path) -> list[Path]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clnet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, open_hub
+from clnet.cli.report import show_judgement
 from clnet.cli.show import listing, progress, record
 from clnet.errors import InputError
 
 if TYPE_CHECKING:
-    from clnet.data_catalog import Dataset, Terms
+    from clnet.data_catalog import Dataset, Judgement, Terms
 
 __all__ = ["app"]
 
@@ -60,22 +61,78 @@ def contribute(
     obligation: Annotated[
         list[str] | None, typer.Option(help="BY, NC, SA, ND or AGREEMENT; may be repeated.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only validate and report; nothing is stored.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse it all where one case is at fault.")
+    ] = False,
+    deidentify: Annotated[
+        bool,
+        typer.Option(
+            "--deidentify", help="Take files whose headers may name a person, without it."
+        ),
+    ] = False,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Put labels on another grid onto the image's.")
+    ] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODE", help="Overrule a finding (orientation.mirrored ...)."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write report.json and report.html, with pictures."),
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Store a new version of a dataset: all of its cases, or nothing."""
-    from clnet.data_catalog import load_recipe
+    """Validate cases, and store those that pass as a new version of a dataset.
+
+    The others are quarantined: reported, and not stored. Exit code 2: nothing was stored (or
+    would be), because every case is at fault, or one under --strict.
+    """
+    from clnet.data_catalog import IntakeRules, load_recipe
 
     known = load_recipe(recipe) if recipe else None
+    rules = IntakeRules(strict, deidentify, resample, frozenset(accept or ()))
+    hub = open_hub(workspace)
+    if dry_run:
+        with progress(f"validating {name}") as tell:
+            judgement = hub.datasets.validate(
+                name, source, mapping, tell, format=format, recipe=known, rules=rules
+            )
+        show_judgement(judgement, report, as_json=as_json)
+        raise typer.Exit(2 if judgement.report.refused else 0)
     terms = _terms(
         known.terms if known else None, licence, attribution, consent, obligation or None
     )
-    hub = open_hub(workspace)
-    with progress(f"contributing {name}") as tell:
-        dataset = hub.datasets.contribute(
-            name, source, mapping, terms, tell, format=format, recipe=known
-        )
-    record(_row(dataset), as_json=as_json)
+    judged: list[Judgement] = []
+    try:
+        with progress(f"contributing {name}") as tell:
+            dataset = hub.datasets.contribute(
+                name,
+                source,
+                mapping,
+                terms,
+                tell,
+                format=format,
+                recipe=known,
+                rules=rules,
+                tell=judged.append,
+            )
+    except InputError:
+        if judged:
+            show_judgement(judged[0], report, as_json=as_json)
+        raise
+    if as_json:
+        if report is not None:
+            judged[0].write(report)
+        told = judged[0].report.model_dump(mode="json", include={"quarantined", "findings"})
+        record(_row(dataset) | told, as_json=True)
+        return
+    show_judgement(judged[0], report, as_json=False)
+    record(_row(dataset), as_json=False)
 
 
 @app.command(epilog="Example: clnet datasets recipes amos22")
@@ -135,8 +192,34 @@ def show(
         "terms": manifest["terms"],
         "went_into": hub.datasets.touched_by(dataset.ref).model_dump(mode="json"),
         "case_ids": list(dataset.case_ids),
+        "quarantined": dataset.validation.quarantine() if dataset.validation else [],
     }
     record(values, as_json=as_json)
+
+
+@app.command(epilog="Example: clnet datasets withdraw site-a/abdomen@1 --reason 'consent revoked'")
+def withdraw(
+    ref: Annotated[str, typer.Argument(help="site/name@version.")],
+    reason: Annotated[str, typer.Option(help="Why; it is kept.")],
+    erase: Annotated[
+        bool, typer.Option("--erase", help="Remove its voxels from this hub as well.")
+    ] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Let nothing more learn from a version, and list what was made from it."""
+    touched = open_hub(workspace).datasets.withdraw(ref, reason, erase=erase)
+    record(touched.model_dump(mode="json"), as_json=as_json)
+
+
+@app.command(epilog="Example: clnet datasets duplicates --json")
+def duplicates(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """Scans that several sites contributed. For hub admins: patients were in both."""
+    found = open_hub(workspace).datasets.cross_site_duplicates()
+    rows = [
+        {"ref": ref} | entry.model_dump() for ref, entries in found.items() for entry in entries
+    ]
+    listing(rows, as_json=as_json, empty="no scan was contributed by two sites")
 
 
 @app.command(epilog="Example: clnet datasets fingerprint site-a/abdomen@1 --json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from pydantic import ValidationError
 from clnet.data_catalog import (
     CaseSource,
     Catalog,
+    CrossSiteDuplicate,
     Dataset,
     ExportFormat,
+    IntakeRules,
+    Judgement,
     Recipe,
     Terms,
     export,
@@ -45,10 +49,14 @@ class Datasets:
         *,
         format: str | None = None,
         recipe: str | Path | Recipe | None = None,
+        rules: IntakeRules | None = None,
+        tell: Callable[[Judgement], None] | None = None,
     ) -> Dataset:
-        """Store a new version of a dataset: all of its cases, or nothing.
+        """Store a new version of a dataset from the cases that pass validation.
 
-        Content that some version has already gives that version.
+        The others are quarantined: listed in ``dataset.validation``, not stored. Content that
+        some version has already gives that version. A contribution that was killed goes on
+        after its last finished case when it is made again.
 
         Args:
             name: ``site/name``.
@@ -61,9 +69,13 @@ class Datasets:
             format: how the folder is laid out; recognised by default.
             recipe: of the public dataset that the folder is a copy of, see :meth:`recipes`;
                 its id, or a YAML file of your own.
+            rules: how strictly to judge.
+            tell: given the report, whether the contribution is stored or refused.
 
         Raises:
-            CaseRejected: the first case that cannot be used: file, field, reason.
+            CaseRejected: one case at fault refuses it all (it is the only one, or `rules` are
+                strict): file, field, reason.
+            ContributionRefused: several do.
             UnknownAnatomy: the mapping names an anatomy that the vocabulary does not know.
             InputError: a malformed name, mapping or licence, no case, or a folder that no
                 format recognises.
@@ -73,14 +85,24 @@ class Datasets:
         if isinstance(source, str | Path):
             known = recipe if isinstance(recipe, Recipe | None) else load_recipe(recipe)
             dataset = self._catalog.contribute_folder(
-                name, Path(source), meanings, agreed, progress, format=format, recipe=known
+                name,
+                Path(source),
+                meanings,
+                agreed,
+                progress,
+                format=format,
+                recipe=known,
+                rules=rules,
+                tell=tell,
             )
         elif format is not None or recipe is not None:
             raise InputError("format and recipe go with a folder; cases are given as files")
         elif meanings is None or agreed is None:
             raise InputError("cases given as files need a mapping and terms")
         else:
-            dataset = self._catalog.contribute(name, source, meanings, agreed, progress)
+            dataset = self._catalog.contribute(
+                name, source, meanings, agreed, progress, rules=rules, tell=tell
+            )
         self._registry.record_dataset(
             dataset.ref,
             dataset.sha256,
@@ -88,6 +110,66 @@ class Datasets:
             fingerprint=fingerprint(dataset),
         )
         return dataset
+
+    def validate(
+        self,
+        name: str,
+        source: str | Path | Sequence[CaseSource],
+        mapping: Mapping[str, Any] | str | Path | None = None,
+        progress: Progress | None = None,
+        *,
+        format: str | None = None,
+        recipe: str | Path | Recipe | None = None,
+        rules: IntakeRules | None = None,
+    ) -> Judgement:
+        """Judge what :meth:`contribute` would be given, and store nothing.
+
+        Raises:
+            UnknownAnatomy: the mapping names an anatomy that the vocabulary does not know.
+            InputError: a malformed name or mapping, no case, or a folder that no format
+                recognises.
+        """
+        meanings = Path(mapping) if isinstance(mapping, str) else mapping
+        if not isinstance(source, str | Path):
+            if meanings is None:
+                raise InputError("cases given as files need a mapping")
+            return self._catalog.validate(name, source, meanings, progress, rules)
+        known = recipe if isinstance(recipe, Recipe | None) else load_recipe(recipe)
+        return self._catalog.validate_folder(
+            name, Path(source), meanings, progress, format=format, recipe=known, rules=rules
+        )
+
+    def withdraw(self, ref: str, reason: str, *, erase: bool = False) -> Touched:
+        """Withdraw a version: nothing new may learn from it.
+
+        Its record stays as a tombstone, so that lineage can still name it.
+
+        Args:
+            erase: also remove its voxels from this hub, with what was derived from them for
+                training. Cases that other versions share stay with these.
+
+        Returns:
+            Every encoder, body-part model, decoder and release that must be made again
+            without it.
+
+        Raises:
+            NotFound: no such version.
+        """
+        withdrawn = self._registry.withdraw_dataset(self._exact(ref), reason)
+        if erase:
+            self._catalog.erase(withdrawn.dataset)
+        return withdrawn
+
+    def cross_site_duplicates(self) -> dict[str, builtins.list[CrossSiteDuplicate]]:
+        """Scans that several sites contributed, by the version that came later.
+
+        For hub admins only: it reveals that a patient was in two hospitals.
+        """
+        return self._catalog.cross_site_duplicates()
+
+    def _exact(self, ref: str) -> str:
+        """`ref` with a version; the registry also knows versions that are held elsewhere."""
+        return ref if "@" in ref else self._catalog.get(ref).ref
 
     def recipes(self) -> dict[str, Recipe]:
         """Public datasets whose labels, layout and terms are known, by id."""
