@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from tiny_scans import MAPPING, SHAPE, TERMS, case, lps_affine, organs, save, scan
 
 from clnet.anatomy import load_mapping
-from clnet.data_catalog import CaseSource, Catalog
+from clnet.data_catalog import CaseSource, Catalog, IntakeRules
 from clnet.data_catalog.hounsfield import as_hounsfield
 from clnet.data_catalog.ingest import read_case
 from clnet.errors import CaseRejected, ContractError, UnknownAnatomy
@@ -172,13 +172,21 @@ def test_bad_input_is_named_and_nothing_is_stored(
     spoil, field, reason = BAD[kind]
     good, bad = case(source, "good"), case(source, "bad", 1)
     spoil(bad)
+    strict = IntakeRules(strict=True)
     with pytest.raises(CaseRejected, match=reason) as refusal:
-        catalog.contribute("s/d", [good, bad], MAPPING, TERMS)
+        catalog.contribute("s/d", [good, bad], MAPPING, TERMS, rules=strict)
     assert refusal.value.file in (str(bad.image), str(bad.labels))
     assert refusal.value.field == field
     assert catalog.list() == ()
     assert stored_files(catalog) == []
-    catalog.contribute("s/d", [good], MAPPING, TERMS).verify()
+    dataset = catalog.contribute("s/d", [good, bad], MAPPING, TERMS)
+    assert dataset.case_ids == ("good",)
+    assert dataset.validation is not None
+    (kept_out,) = dataset.validation.quarantine()
+    assert kept_out["case"] == "bad"
+    assert kept_out["code"] != "case.rejected"
+    assert "bad" not in {path.stem for path in stored_files(catalog)}
+    dataset.verify()
 
 
 def stored_files(catalog: Catalog) -> list[Path]:

@@ -9,7 +9,7 @@ import pytest
 import zarr
 from tiny_scans import MAPPING, SPACING, TERMS, case, lps_affine, organs, save, scan
 
-from clnet.data_catalog import CaseSource, Catalog, Terms, find_cases
+from clnet.data_catalog import CaseSource, Catalog, IntakeRules, Terms, find_cases
 from clnet.errors import CaseRejected, InputError, IntegrityError, NotFound
 
 
@@ -147,7 +147,8 @@ def test_case_ids_that_differ_in_case_alone_are_refused(catalog: Catalog, source
     good = case(source, "good")
     twice = [good, CaseSource("GOOD", good.image, good.labels)]
     with pytest.raises(CaseRejected, match="twice"):
-        catalog.contribute("s/d", twice, MAPPING, TERMS)
+        catalog.contribute("s/d", twice, MAPPING, TERMS, rules=IntakeRules(strict=True))
+    assert catalog.contribute("s/d", twice, MAPPING, TERMS).case_ids == ("good",)
     with pytest.raises(InputError, match="no case"):
         catalog.contribute("s/d", [], MAPPING, TERMS)
 
