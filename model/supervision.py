@@ -91,12 +91,13 @@ def supervise(
         else:
             slices = torch.arange(shape[0]).view(-1, 1, 1)
             allowed[b] = table[slices, codes.long()]
-        for indices, values, known in _regions(patch.contract, layer, channels, patch.z_mm):
+        for indices, values, unsure, known in _regions(patch.contract, layer, channels, patch.z_mm):
             blank = torch.zeros((len(patches), *shape), dtype=torch.bool)
             truth = truths.setdefault(indices, blank)
             truth[b] |= torch.isin(codes, torch.tensor(values, dtype=torch.uint8))
             where = knowns.setdefault(indices, torch.zeros_like(blank))
-            where[b] |= torch.from_numpy(known).view(-1, 1, 1) & (codes != UNKNOWN)
+            certain = ~torch.isin(codes, torch.tensor([UNKNOWN, *unsure], dtype=torch.uint8))
+            where[b] |= torch.from_numpy(known).view(-1, 1, 1) & certain
     regions = tuple(
         Region(indices, truths[indices].to(device), knowns[indices].to(device))
         for indices in sorted(truths)
@@ -137,9 +138,13 @@ def _allowed(
 
 def _regions(
     contract: LabelContract, layer: str, channels: Sequence[Channel], z_mm: np.ndarray
-) -> list[tuple[tuple[int, ...], list[int], np.ndarray]]:
-    """Channel indices, label values and known slices of every label the group can express."""
-    found: dict[tuple[int, ...], tuple[list[int], np.ndarray]] = {}
+) -> list[tuple[tuple[int, ...], list[int], list[int], np.ndarray]]:
+    """What every label that the group can express teaches.
+
+    Per set of channels: its indices, the label values within it, those that may be of it, and
+    the slices where it is known.
+    """
+    found: dict[tuple[int, ...], np.ndarray] = {}
     for entry in contract.for_layer(layer):
         members = set(entry.members)
         touched = [k for k, c in enumerate(channels) if members & set(c.members)]
@@ -156,10 +161,27 @@ def _regions(
             inside = _inside(entry.within, z_mm)
         else:
             continue
-        values, known = found.setdefault(indices, ([], np.ones(len(z_mm), bool)))
-        values.append(entry.value)
+        known = found.setdefault(indices, np.ones(len(z_mm), bool))
         known &= inside
-    return [(indices, values, known) for indices, (values, known) in found.items()]
+    return [
+        (
+            indices,
+            *_values(contract, layer, {m for k in indices for m in channels[k - 1].members}),
+            known,
+        )
+        for indices, known in found.items()
+    ]
+
+
+def _values(contract: LabelContract, layer: str, members: set[str]) -> tuple[list[int], list[int]]:
+    """Label values that lie within `members`, and those that may.
+
+    A voxel labelled as one of liver and spleen is of their union, and perhaps of the liver.
+    """
+    entries = contract.for_layer(layer)
+    within = [e.value for e in entries if set(e.members) <= members]
+    perhaps = [e.value for e in entries if members & set(e.members) and e.value not in within]
+    return within, perhaps
 
 
 def _loss(logits: Tensor, supervision: Supervision) -> Tensor:

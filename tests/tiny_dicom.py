@@ -33,6 +33,7 @@ def save_series(folder: Path, zyx: NDArray[Any], *, tilt: float = 0.0) -> list[P
         image.SeriesInstanceUID, image.StudyInstanceUID = series, study
         image.FrameOfReferenceUID = frame
         image.PatientID, image.PatientName = "tiny", "Tiny^Phantom"
+        image.PatientIdentityRemoved = "YES"
         image.StudyID = image.SeriesNumber = image.AccessionNumber = "1"
         image.PatientBirthDate = image.PatientSex = image.StudyDate = image.StudyTime = ""
         image.ReferringPhysicianName = ""

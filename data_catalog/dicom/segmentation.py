@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clnet.data_catalog.dicom.header import numbers, read_header
+from clnet.data_catalog.dicom.identity import identifying_tags
 from clnet.data_catalog.volume import Volume, check_size
 from clnet.errors import CaseRejected
 
@@ -77,7 +78,8 @@ class SegmentFrames:
         voxels = inside.transpose(2, 1, 0)
         affine = np.array(found.affine, dtype=np.float64)[:, [2, 1, 0, 3]]
         affine[:2] *= -1
-        return Volume(np.ascontiguousarray(voxels), affine, str(self))
+        texts = identifying_tags(segmentation)
+        return Volume(np.ascontiguousarray(voxels), affine, str(self), texts)
 
 
 def read_segment_names(path: Path) -> dict[str, tuple[int, ...]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clnet.data_catalog.dicom.header import numbers, read_header
+from clnet.data_catalog.dicom.identity import identifying_tags
 from clnet.data_catalog.volume import DEFAULT_MAX_BYTES, Volume, check_size
 from clnet.errors import CaseRejected
 
@@ -82,12 +83,15 @@ class DicomSeries:
         check_size(str(self), stack.shape, np.dtype(np.float32), max_bytes)
         columns, rows, _ = stack.shape
         voxels: NDArray[Any] = np.empty(stack.shape, np.int16)
+        texts: dict[str, str] = {}
         for k, path in enumerate(stack.files):
-            plane = _pixels(path, (rows, columns))
+            header = read_header(path, pixels=True)
+            texts |= identifying_tags(header)
+            plane = _pixels(header, path, (rows, columns))
             if plane.dtype.kind == "f" and voxels.dtype.kind != "f":
                 voxels = voxels.astype(np.float32)
             voxels[:, :, k] = plane.T
-        return Volume(voxels, stack.affine, str(self))
+        return Volume(voxels, stack.affine, str(self), texts)
 
 
 @lru_cache(maxsize=4)  # every ROI of a structure set asks for the grid again
@@ -196,9 +200,8 @@ def _check_upright(
         )
 
 
-def _pixels(path: Path, shape: tuple[int, int]) -> NDArray[Any]:
+def _pixels(header: Dataset, path: Path, shape: tuple[int, int]) -> NDArray[Any]:
     """One slice in HU, ``(rows, columns)``; int16 where slope and intercept are whole."""
-    header = read_header(path, pixels=True)
     try:
         stored = header.pixel_array
     except Exception as error:  # noqa: BLE001 - a damaged stream makes a codec raise anything

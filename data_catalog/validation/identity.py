@@ -21,6 +21,9 @@ _STRUCTURE = re.compile(
 )
 """Fields of ITK's formats that describe the grid, not the person."""
 
+_DICOM_TAG = re.compile(r".* \([0-9a-fA-F]{4},[0-9a-fA-F]{4}\)")
+"""How DICOM readers name what they found to identify a person."""
+
 _LABEL_TABLE = re.compile(r"<\?xml[^>]*\?>\s*<CaretExtension>.*</CaretExtension>\s*", re.DOTALL)
 _PERSONAL = re.compile(
     r"[\w.]+@[\w.]+"  # an address
@@ -51,7 +54,9 @@ def check_identity(volume: Volume, case: str, *, deidentify: bool) -> Iterator[F
     if deidentify:
         yield finding("identity.removed", volume.file, case, f"not stored: {named}")
     else:
-        yield finding("identity.header-text", volume.file, case, f"text that is not known: {named}")
+        dicom = any(_DICOM_TAG.fullmatch(name) for name in fields)
+        code = "identity.dicom-tags" if dicom else "identity.header-text"
+        yield finding(code, volume.file, case, f"text that may name a person: {named}")
 
 
 def _harmless(text: str) -> bool:

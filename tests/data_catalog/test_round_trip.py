@@ -11,10 +11,12 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from tiny_scans import TERMS
 
-from clnet.data_catalog import Case, CaseSource, Catalog, Dataset
+from clnet.data_catalog import Case, CaseSource, Catalog, Dataset, IntakeRules
 from clnet.data_catalog.canonical import to_canonical
 from clnet.data_catalog.volume import read_volume
 from clnet.errors import CaseRejected
+
+DEIDENTIFY = IntakeRules(deidentify=True)
 
 
 def equal(case: Case, image: Path, mask: NDArray[np.bool_], name: str) -> None:
@@ -73,7 +75,7 @@ def test_dicom_with_a_segmentation(catalog: Catalog, source: Path, real_data: Pa
     folder = real_data / "dcmqi_liver_seg"
     for path in (*sorted((folder / "ct-3slice").iterdir()), folder / "liver.dcm"):
         (source / path.name).write_bytes(path.read_bytes())
-    case = only(catalog.contribute_folder("s/d", source, None, TERMS))
+    case = only(catalog.contribute_folder("s/d", source, None, TERMS, rules=DEIDENTIFY))
     mask = to_canonical(read_volume(folder / "liver_seg.nrrd")).voxels > 0
     entry = next(e for e in case.contract.entries if e.name == "liver")
     np.testing.assert_array_equal(case.labels("organ") == entry.value, mask)

@@ -129,7 +129,7 @@ def test_exchanged_sides_are_quarantined(catalog: Catalog, source: Path) -> None
 
 
 def test_only_a_judgement_can_be_overruled() -> None:
-    with pytest.raises(InputError, match="only label.outside-body"):
+    with pytest.raises(InputError, match=r"only label\.outside-body"):
         IntakeRules(accept=frozenset({"file.bomb"}))
 
 
@@ -175,7 +175,10 @@ def test_doubled_and_blank_slices_are_told(catalog: Catalog, source: Path) -> No
 WRONG_HU: dict[str, tuple[Callable[[Any], Any], str]] = {
     "shifted": (lambda ct: (ct.astype(np.int32) + 1024).astype(np.uint16), "hu.shifted"),
     "0..1": (lambda ct: ((ct + 1000.0) / 1100).clip(0, 1).astype(np.float32), "hu.normalised"),
-    "8 bit": (lambda ct: (np.arange(ct.size) % 256).astype(np.uint8).reshape(ct.shape), "hu.picture"),
+    "8 bit": (
+        lambda ct: (np.arange(ct.size) % 256).astype(np.uint8).reshape(ct.shape),
+        "hu.picture",
+    ),
     "mask": (lambda ct: (ct > -500).astype(np.uint8), "hu.mask"),
 }
 
@@ -377,3 +380,31 @@ def test_a_contribution_of_bad_cases_alone_is_refused(catalog: Catalog, source: 
     with pytest.raises(ContributionRefused, match=r"5 of 5 cases.*not found.*2 more"):
         catalog.contribute("s/d", missing, MAPPING, TERMS)
     assert catalog.list() == ()
+
+
+def test_dicom_that_names_the_patient_is_refused(catalog: Catalog, source: Path) -> None:
+    from pydicom import dcmread
+    from tiny_dicom import save_segmentation, save_series
+
+    files = save_series(source / "ct", scan(0))
+    save_segmentation(source / "seg.dcm", files, {"liver": organs() == 1})
+    names = {"liver": "liver"}
+    assert catalog.validate_folder("s/d", source, names).report.findings == ()
+    first = dcmread(files[0])
+    first.PatientBirthDate = "19700101"
+    first.save_as(files[0])
+    with pytest.raises(CaseRejected, match=r"PatientBirthDate \(0010,0030\)") as refusal:
+        catalog.contribute_folder("s/d", source, names, TERMS)
+    assert refusal.value.code == "identity.dicom-tags"
+    assert "19700101" not in str(refusal.value)
+    rules = IntakeRules(deidentify=True)
+    dataset = catalog.contribute_folder("s/d", source, names, TERMS, rules=rules)
+    stored = b"".join(p.read_bytes() for p in dataset.folder.rglob("*") if p.is_file())
+    assert b"19700101" not in stored
+    assert b"Tiny^Phantom" not in stored
+    for path in files:
+        header = dcmread(path)
+        del header.PatientIdentityRemoved
+        header.save_as(path)
+    report = catalog.validate_folder("s/d", source, names).report
+    assert any("PatientName" in f.explanation for f in report.findings)

@@ -108,6 +108,24 @@ def test_outside_its_extent_an_anatomy_is_unknown() -> None:
     assert supervision.regions[0].known[0, :, 0, 0].tolist() == [False, True, True, False]
 
 
+def test_a_voxel_of_one_of_two_is_of_their_union_and_perhaps_of_either() -> None:
+    both = LabelEntry(3, "organ", "liver+spleen", ("liver", "spleen"))
+    meaning = LabelContract((*contract("liver", "spleen").entries, both))
+    labels = np.zeros((4, 1, 1), np.uint8)
+    labels[:, 0, 0] = (0, 1, 2, 3)
+    supervision = supervise([make_patch(labels, meaning)], "organ", (LIVER, SPLEEN))
+    assert supervision.allowed[0, :, 3, 0, 0].tolist() == [False, True, True]
+    by_channels = {r.channels: r for r in supervision.regions}
+    truth = {c: r.truth[0, :, 0, 0].tolist() for c, r in by_channels.items()}
+    known = {c: r.known[0, :, 0, 0].tolist() for c, r in by_channels.items()}
+    assert truth[1, 2] == [False, True, True, True]
+    assert known[1, 2] == [True] * 4
+    assert truth[1,] == [False, True, False, False]
+    assert known[1,] == [True, True, True, False]
+    alone = supervise([make_patch(labels, meaning)], "organ", (LIVER,)).regions
+    assert [r.known[0, :, 0, 0].tolist() for r in alone] == [[True, True, True, False]]
+
+
 def test_a_composite_channel_is_taught_by_its_union() -> None:
     patch = make_patch(np.full((2, 2, 2), 1, np.uint8), LabelContract((KIDNEY,)))
     both = Channel("kidney", ("kidney_left", "kidney_right"))
