@@ -1,5 +1,5 @@
 # What a newcomer runs: `make quickstart`, then `make test`. See README.md.
-.PHONY: setup lint test test-fast quickstart starter clean
+.PHONY: setup lint test test-fast fuzz quickstart starter clean
 
 BIN := .venv/bin
 ENVIRONMENT := .venv/.up-to-date
@@ -23,6 +23,9 @@ test: setup  ## all tests
 
 test-fast: setup  ## the tests that start neither Ray nor real training
 	$(TEST) -m "not slow"
+
+fuzz: setup  ## thousands of broken inputs, and contributions killed at random moments (minutes)
+	$(TEST) tests/fuzz --broken-inputs 2000 --kills 50 --timeout 3600
 
 quickstart: setup  ## the whole path on made-up patients, with a picture at the end
 	$(BIN)/clnet quickstart

@@ -29,6 +29,9 @@ __all__ = [
 DEFAULT_MAX_BYTES = 2 * 1024**3
 """Largest volume read, in bytes of voxels as the header declares them."""
 
+MAX_TAIL_BYTES = 16 * 1024**2
+"""What may follow the voxels: a bomb of zeros would take minutes to unpack to its end."""
+
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".mha")
 SUFFIXES = NIFTI + ITK
@@ -107,9 +110,12 @@ def read_volume(
 
 
 def _read_nifti(path: Path, max_bytes: int, max_ratio: float | None) -> Volume:
+    import nibabel as nib
+
     file = str(path)
     try:
-        with _open(path) as stream:
+        # nibabel writes to stderr what it repairs; what matters is judged here and there
+        with nib.imageglobals.LoggingOutputSuppressor(), _open(path) as stream:
             kind = _check_start(path, stream.read(_NIFTI2_HEADER + 12))
             stream.seek(0)
             image: Any = kind.from_stream(stream)
@@ -181,7 +187,7 @@ def _read_to_end(file: str, stream: gzip.GzipFile, max_bytes: int) -> None:
     extra = 0
     while block := stream.read(1 << 20):
         extra += len(block)
-        if extra > max_bytes:
+        if extra > min(max_bytes, MAX_TAIL_BYTES):
             raise CaseRejected(
                 file, "file", "holds far more data than its header declares", "file.bomb"
             )

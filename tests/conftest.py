@@ -11,6 +11,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much the tests in tests/fuzz take on; `make fuzz` asks for more."""
+    parser.addoption("--broken-inputs", type=int, default=200, help="damaged inputs to contribute")
+    parser.addoption(
+        "--kills", type=int, default=4, help="contributions to kill at a random moment"
+    )
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of openly licensed real CT, or a skip where this machine has none."""
