@@ -160,7 +160,18 @@ class _Reading:
         limit = self._max_bytes
         if isinstance(labels, Path) and not self._rules.resample:
             limit = min(limit, image.voxels.size * LARGEST_ITEM)
-        volume = read_volume(labels, limit)
+        try:
+            volume = read_volume(labels, limit)
+        except CaseRejected as rejection:
+            if rejection.code != "file.too-large" or limit == self._max_bytes:
+                raise
+            raise CaseRejected(
+                file,
+                "shape",
+                f"labels have more voxels than the image's {image.voxels.shape} (z, y, x); "
+                "resample the labels to the image's grid",
+                "grid.shape",
+            ) from None
         self._identity(volume)
         grid = to_canonical(volume)
         if not isinstance(labels, Path):

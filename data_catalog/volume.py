@@ -224,8 +224,19 @@ def _read_itk(path: Path, max_bytes: int, max_ratio: float | None) -> Volume:
     except RuntimeError as error:
         raise _unreadable(file, error) from None
     voxels = sitk.GetArrayFromImage(image).T.reshape(shape, order="A")
-    texts = {key: reader.GetMetaData(key).strip() for key in reader.GetMetaDataKeys()}
-    return Volume(voxels, itk_affine(image), file, {key: t for key, t in texts.items() if t})
+    return Volume(voxels, itk_affine(image), file, _itk_texts(reader))
+
+
+def _itk_texts(reader: Any) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for number, key in enumerate(reader.GetMetaDataKeys()):
+        try:
+            text = str(reader.GetMetaData(key)).strip()
+        except (TypeError, UnicodeDecodeError):  # a name or value that is no UTF-8
+            key, text = f"field {number}", "(cannot be decoded)"
+        if text:
+            texts[key] = text
+    return texts
 
 
 def itk_affine(image: Any) -> NDArray[np.float64]:

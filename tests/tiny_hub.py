@@ -29,7 +29,7 @@ ENCODER = EncoderConfig(
 )
 PLAN = Plan(spacing=(6.0, 6.0, 6.0), patch_size=(16, 16, 16))
 SHAPE = (24, 24, 24)  # x, y, z
-EXACT = {"1": "liver", "2": "spleen", "3": "kidney_left", "4": "kidney_right"}
+EXACT = {"1": "liver", "2": "spleen", "3": "kidney_right", "4": "kidney_left"}
 
 
 def write_case(folder: Path, case_id: str, seed: int) -> CaseSource:

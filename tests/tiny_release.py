@@ -8,7 +8,7 @@ import torch
 from registry_shelf import lineage
 from tiny_networks import TINY
 
-from clnet.decoders_registry import DecoderRecord, Registry, ReleaseRecord
+from clnet.decoders_registry import DecoderRecord, Lineage, Registry, ReleaseRecord
 from clnet.model.artefact import DecoderInfo, encode_decoder, encode_encoder
 from clnet.model.body_part import (
     BodyPartConfig,
@@ -47,10 +47,12 @@ def add_decoder(
     seed: int = 1,
     favour: int | None = None,
     alias: str = "production",
+    learned_from: Lineage | None = None,
 ) -> DecoderRecord:
     """A version of `group` whose channels are `anatomies`.
 
     Args:
+        learned_from: its lineage; ``site-a/abdomen@1`` by default.
         favour: channel that wins everywhere, 0 for background.
     """
     encoder, body = registry.encoder("starter"), registry.body_part_model("starter")
@@ -77,7 +79,7 @@ def add_decoder(
         metrics={"dsc": dict.fromkeys(anatomies, 0.5)},
         learned=tuple(sorted(anatomies)),
         supporters=[d.ref for d in pinned],
-        lineage=lineage("site-a/abdomen@1"),
+        lineage=learned_from or lineage("site-a/abdomen@1"),
         alias=alias,
     )
 

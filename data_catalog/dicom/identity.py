@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import warnings
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.tag import BaseTag
 
 __all__ = ["identifying_tags"]
 
@@ -34,19 +36,34 @@ def identifying_tags(header: Dataset) -> dict[str, str]:
 
     A file that says ``PatientIdentityRemoved: YES`` may keep pseudonyms as name and id.
     """
-    removed = str(header.get("PatientIdentityRemoved", "")).strip().upper() == "YES"
+    from pydicom.datadict import keyword_for_tag
+    from pydicom.tag import Tag
+
+    told = Tag("PatientIdentityRemoved")
+    removed = told in header and _text(header, told).upper() == "YES"
+    telling = _NEVER if removed else _PERSON
     found: dict[str, str] = {}
-    for element in header:
-        keyword = element.keyword
-        if (element.tag.group, element.tag.element) not in _profile() or element.VR == "SQ":
+    for tag in header.keys():  # noqa: SIM118 - iterating a data set would decode all of it
+        if (tag.group, tag.element) not in _profile():
             continue
-        telling = _NEVER if removed else _PERSON
+        keyword = keyword_for_tag(tag)
         if not telling.fullmatch(keyword) or _TRAITS.fullmatch(keyword):
             continue
-        text = str(element.value).strip()
+        text = _text(header, tag)
         if not _PLACEHOLDERS.fullmatch(text):
-            found[f"{keyword} {element.tag}"] = text
+            found[f"{keyword} {tag}"] = text
     return found
+
+
+def _text(header: Dataset, tag: BaseTag) -> str:
+    """An element's value as text, however badly it is encoded; empty for a sequence."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # values too long, and the like: they are read anyway
+            element = header[tag]
+            return "" if element.VR == "SQ" else str(element.value or "").strip()
+    except Exception as error:  # noqa: BLE001 - a damaged value makes the parser raise anything
+        return f"(cannot be decoded: {type(error).__name__})"
 
 
 @cache

@@ -14,10 +14,15 @@ from clnet.data_catalog.volume import Volume
 __all__ = ["check_identity", "identifying"]
 
 _STRUCTURE = re.compile(
-    r"(ITK_|NRRD_(kinds|space|measurement frame|thicknesses|centerings|labels|units)|"
-    r"(space|kinds|encoding|type|dimension|sizes|endian|space (directions|origin|dimension))$|"
-    r"AnatomicalOrientation$|CenterOfRotation$|Modality$|ElementSize$)",
-    re.IGNORECASE,
+    # of NRRD and MetaImage
+    r"ITK_(InputFilterName|original_\w+|sform_corrected|\w*[Dd]irection|non_uniform\w+)"
+    r"|NRRD_(kinds|space|measurement frame|thicknesses|centerings|labels|units|space units)"
+    r"(\[\d+\])?"
+    r"|AnatomicalOrientation|CenterOfRotation|Modality|ElementSize"
+    # of NIfTI, which ITK writes into whatever is made from it
+    r"|(dim|pixdim)\[\d\]|dim_info|datatype|bitpix|vox_offset|scl_(slope|inter)|xyzt_units"
+    r"|slice_(code|duration|end|start)|cal_(max|min)|toffset|intent_(code|p[123])|nifti_type"
+    r"|[qs]form_code(_name)?|quatern_[bcd]|qoffset_[xyz]|srow_[xyz]|qfac|qto_xyz"
 )
 """Fields of ITK's formats that describe the grid, not the person."""
 
@@ -25,6 +30,7 @@ _DICOM_TAG = re.compile(r".* \([0-9a-fA-F]{4},[0-9a-fA-F]{4}\)")
 """How DICOM readers name what they found to identify a person."""
 
 _LABEL_TABLE = re.compile(r"<\?xml[^>]*\?>\s*<CaretExtension>.*</CaretExtension>\s*", re.DOTALL)
+_TABLE_DATE = re.compile(r"<Date>.*?</Date>", re.DOTALL)
 _PERSONAL = re.compile(
     r"[\w.]+@[\w.]+"  # an address
     r"|\w\^\w"  # a DICOM person name
@@ -60,10 +66,10 @@ def check_identity(volume: Volume, case: str, *, deidentify: bool) -> Iterator[F
 
 
 def _harmless(text: str) -> bool:
+    if _LABEL_TABLE.fullmatch(text):
+        return not _PERSONAL.search(_TABLE_DATE.sub("", text))
     if _PERSONAL.search(text):
         return False
-    if _LABEL_TABLE.fullmatch(text):
-        return True
     return any(pattern.fullmatch(text) for pattern in _patterns())
 
 

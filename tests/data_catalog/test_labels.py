@@ -89,7 +89,7 @@ def test_masks_of_different_layers_may_overlap() -> None:
     mask = organs() > 0
     mapping = load_mapping({"liver": "liver", "spine": "vertebra_L1"})
     masks = {"liver": mask, "spine": mask}
-    maps, _ = translate_masks(masks, {k: k for k in masks}, mapping, SPACING[0])
+    maps, _, _ = translate_masks(masks, {k: k for k in masks}, mapping, SPACING[0])
     np.testing.assert_array_equal(maps["organ"], mask)
     np.testing.assert_array_equal(maps["bone"], mask)
 

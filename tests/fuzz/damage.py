@@ -138,7 +138,8 @@ def _declares(path: Path, shape: tuple[int, int, int], kind: str, payload: bytes
     elif kind == "nrrd":
         text = (
             f"NRRD0004\ntype: short\ndimension: 3\nsizes: {x} {y} {z}\n"
-            "space: left-posterior-superior\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nendian: little\nencoding: gzip\n\n"
+            "space: left-posterior-superior\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"
+            "endian: little\nencoding: gzip\n\n"
         )
         path.write_bytes(text.encode() + payload)
     else:
