@@ -214,7 +214,7 @@ def _entries(
     entries = []
     for meaning, value in assigned.items():
         within = extents[value]
-        if within == ():
+        if within is not None and len(within) == 0:
             continue
         entries.append(
             LabelEntry(

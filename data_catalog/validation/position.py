@@ -79,7 +79,8 @@ def _votes(
     subject: Subject, pairs: Iterable[tuple[str, str]], axis: int, sign: int, relation: str
 ) -> _Votes:
     """Pairs whose first lies on the `sign` side of the second along `axis`, or does not."""
-    for_it, against = [], []
+    for_it: list[str] = []
+    against: list[str] = []
     for first, second in pairs:
         if first in subject.regions and second in subject.regions:
             a = subject.regions[first].centroid[axis]

@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from clnet.data_catalog.validation.findings import Finding
+from clnet.data_catalog.validation.findings import Finding, Severity
 from clnet.storage import atomic_write
 
 __all__ = ["Judgement", "Report"]
 
-_RANK = {"error": 0, "warning": 1, "info": 2}
+_RANK: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
 
 class Report(BaseModel):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clnet.data_catalog.case import CaseContent
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["thumbnail"]
 
@@ -72,7 +76,7 @@ def _painted(content: CaseContent, where: tuple[int | slice, ...]) -> NDArray[np
     return picture.astype(np.uint8)
 
 
-def _scaled(picture: NDArray[np.uint8], row_mm: float, column_mm: float):  # type: ignore[no-untyped-def]
+def _scaled(picture: NDArray[np.uint8], row_mm: float, column_mm: float) -> Image.Image:
     from PIL import Image
 
     height, width = picture.shape[0] * row_mm, picture.shape[1] * column_mm

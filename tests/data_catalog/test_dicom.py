@@ -178,8 +178,13 @@ def test_labels_of_a_series_that_is_not_there_are_rejected(catalog: Catalog, sou
     assert [case.id for case in opened.cases] == ["ct"]
     (rejected,) = opened.rejected
     assert rejected.file.endswith("orphan.dcm")
-    with pytest.raises(CaseRejected, match="not in this folder"):
-        contribute(catalog, source)
+    dataset = contribute(catalog, source)
+    assert dataset.id == "ct"
+    report = catalog.get("s/d").validation
+    assert report is not None
+    (kept_out,) = report.quarantine()
+    assert kept_out["case"] == "orphan.dcm"
+    assert "not in this folder" in kept_out["explanation"]
 
 
 def test_one_roi_name_in_two_structure_sets_is_ambiguous(source: Path) -> None:
