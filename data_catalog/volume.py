@@ -36,8 +36,9 @@ NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".mha")
 SUFFIXES = NIFTI + ITK
 
+NIFTI1_SIZES = (348, 0x5C010000)
 NIFTI2_SIZES = (540, 0x1C020000)
-"""First four bytes of a NIfTI-2 file, little and big endian; NIfTI-1 begins with 348."""
+"""First four bytes of a file, the header's length, in little and in big endian."""
 
 _NIFTI1_HEADER, _NIFTI2_HEADER = 348, 540
 _NIFTI_TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
@@ -151,7 +152,12 @@ def _check_start(path: Path, start: bytes) -> Any:
     """The class of NIfTI image that begins so, once its header is known to be of sane length."""
     import nibabel as nib
 
-    two = int.from_bytes(start[:4], "little") in NIFTI2_SIZES
+    size = int.from_bytes(start[:4], "little")
+    if size not in NIFTI1_SIZES + NIFTI2_SIZES:
+        raise CaseRejected(
+            str(path), "file", "unreadable: does not begin as NIfTI does", "file.unreadable"
+        )
+    two = size in NIFTI2_SIZES
     kind: Any = nib.Nifti2Image if two else nib.Nifti1Image
     length = _NIFTI2_HEADER if two else _NIFTI1_HEADER
     header = kind.header_class(start[:length], check=False)
