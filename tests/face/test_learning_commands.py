@@ -54,6 +54,35 @@ def test_the_plan_of_an_encoder_is_shown_by_command(tmp_path: Path) -> None:
     assert shown["network"]["features"] == [4, 8, 16]
 
 
+def test_a_pruned_decoder_shows_what_its_ticket_saves(tmp_path: Path) -> None:
+    clnet.connect(tmp_path).releases.import_("starter")
+    shown = records(tmp_path, "decoders", "show", "abdomen/liver")
+    footprint = shown["footprint"]["this"]  # a release holds no dense versions to compare with
+    assert shown["ticket"]["sparsity"] == pytest.approx(0.9, abs=0.01)
+    assert footprint["non_zeros"] < 0.11 * footprint["parameters"]
+    assert footprint["bytes"] < 0.14 * footprint["dense_bytes"]
+    assert "non_zeros" in told(tmp_path, "decoders", "show", "abdomen/liver")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("rates=[0.9, 0.8]", "rates must ascend"),
+        ("scope=voxel", "scope"),
+        ("rewind=late", "rewind"),
+        ("retries=-1", "retries"),
+    ],
+)
+def test_a_pruning_that_cannot_be_is_refused_by_command(
+    tmp_path: Path, setting: str, said: str
+) -> None:
+    furnish(tmp_path)
+    arguments = ["jobs", "submit", "abdomen/liver", "--dataset", "site-a/boxes@1"]
+    arguments += ["--set", "kind=prune", "--set", "base=abdomen/liver@1", "--set", setting]
+    with pytest.raises(clnet.InputError, match=said):
+        told(tmp_path, *arguments)
+
+
 @pytest.mark.slow
 def test_decoders_are_trained_and_pruned_by_command(tmp_path: Path) -> None:
     workspace = tmp_path / "workspace"
@@ -77,3 +106,16 @@ def test_decoders_are_trained_and_pruned_by_command(tmp_path: Path) -> None:
         ticket = hub.decoders.get("abdomen/liver@2").ticket
         assert ticket is not None
         assert ticket.sparsity == pytest.approx(0.5, abs=0.01)
+    [row] = records(
+        workspace,
+        *("jobs", "submit", "abdomen/liver", "--dataset", "site-a/boxes@1", "--encoder", "tiny"),
+        *("--set", "body_part_model=tiny", "--set", "kind=prune", "--set", "base=abdomen/liver@1"),
+        *("--set", "rates=[0.5, 0.7]", "--set", "scope=channel", "--set", "tolerance=1"),
+        *("--set", "retries=2", "--set", "rewind=init", "--set", "steps=4", "--follow"),
+    )
+    shown = records(workspace, "decoders", "show", row["results"][0], "--speed")
+    assert shown["ticket"]["rewind"] == "init"
+    assert [r["rate"] for r in shown["ticket"]["details"]["rounds"]] == [0.5, 0.7]
+    footprints = shown["footprint"]
+    assert footprints["this"]["parameters"] < footprints["dense"]["parameters"]
+    assert footprints["compacted"]["seconds"] > 0

@@ -54,10 +54,11 @@ class Decoders:
         decoder, info = decode_decoder(data)
         found = {"this": footprint(decoder, info, len(data))}
         before = None
-        if record.ticket is not None and record.ticket.dense_sha is not None:
-            origin = self._registry.artefact(record.ticket.dense_sha)
-            before, about = decode_decoder(origin)
-            found = {"dense": footprint(before, about, len(origin)), **found}
+        origin = record.ticket.dense_sha if record.ticket else None
+        if origin is not None and self._registry.artefacts.exists(origin):  # a release has no dense
+            dense = self._registry.artefact(origin)
+            before, about = decode_decoder(dense)
+            found = {"dense": footprint(before, about, len(dense)), **found}
         if speed:
             patch = self._registry.encoder(record.encoder_ref).plan["patch_size"]
             found |= compare_footprints(decoder, info, patch, dense=before)
