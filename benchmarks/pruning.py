@@ -19,7 +19,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from pruning_recipe import PruningRecipe, Schedule, load_recipe
 from pruning_task import Task, as_small
 from report import Target, report, table
@@ -208,8 +207,7 @@ def main() -> None:
         "Phantoms: this compares methods and says nothing about patients.",
         "ΔDSC of tickets: against the dense decoder trained on for as long as one recovery.",
         "ΔDSC of rewinding: against the dense decoder before the cut.",
-        f"Seconds: a forward pass of the decoder on one patch, fastest of {REPEATS}, beside one "
-        f"of the dense decoder; {torch.get_num_threads()} thread(s).",
+        f"Seconds: one forward pass on one patch, fastest of {REPEATS}, the dense one beside it.",
     ]
     figures = {"recipe": json.loads(recipe.model_dump_json()), "groups": found}
     report(name, figures, targets, notes, out=options.out, console=console)

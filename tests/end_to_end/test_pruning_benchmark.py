@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe["site"]["count"], recipe["held_out"]["count"] = 3, 1
     recipe["groups"] = {"abdomen/liver": ["liver"]}
     recipe["decoder"]["widths"] = [16, 16, 16, 16]
-    recipe["stream"]["patch_size"] = [16, 16, 16]
+    recipe["stream"]["patch_size"] = [32, 32, 32]
     recipe |= {"validation": 1, "judging": 1}
     recipe["train"]["steps"], recipe["recover"]["steps"] = 3, 2
     recipe["structured"] |= {"rates": [0.6, 0.8], "tolerance": 1.0}
@@ -40,9 +40,8 @@ def run(folder: Path, mode: str) -> dict[str, Any]:
     out = folder / f"{mode}.json"
     command = [sys.executable, str(BENCHMARKS / "pruning.py"), "--mode", mode]
     command += ["--workspace", str(folder / "hub"), "--recipe", str(folder / "recipe.yaml")]
-    done = subprocess.run(
-        [*command, "--out", str(out)], capture_output=True, text=True, check=False
-    )
+    command += ["--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     return found
@@ -57,7 +56,7 @@ def test_tickets_are_compared_before_and_after_compaction(folder: Path) -> None:
     assert small["dsc"] == pytest.approx(versions["structured"]["dsc"], abs=0.02)
     like = versions["as many weights as structured"]
     assert like["weights_cut"] >= versions["structured"]["weights_cut"] - 1e-9
-    assert [target["name"] for target in result["targets"]][0].startswith("structured, compacted")
+    assert result["targets"][0]["name"].startswith("structured, compacted")
     assert len(result["targets"]) == 4
 
 
