@@ -9,6 +9,7 @@
     │   ├── AlreadyExists     a name or version that is taken: artefacts are immutable
     │   └── Incompatible      parts that were not made for each other
     ├── IntegrityError        stored bytes do not match their hash
+    ├── Cancelled             the caller stopped the work; nothing of it was kept
     ├── JobFailed             a training or tuning job ended without a result
     └── ServiceError          a clnet server refused or could not answer
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 __all__ = [
     "AlreadyExists",
+    "Cancelled",
     "CaseRejected",
     "ClnetError",
     "ContractError",
@@ -82,6 +84,10 @@ class Incompatible(InputError):
 
 class IntegrityError(ClnetError):
     """Stored bytes do not match the hash that names them."""
+
+
+class Cancelled(ClnetError):
+    """The caller stopped the work; nothing of it was kept."""
 
 
 class JobFailed(ClnetError):
