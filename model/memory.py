@@ -11,8 +11,8 @@ import torch
 
 from clnet.errors import InputError
 from clnet.model.encoder import Encoder
-from clnet.model.workload import workload
 from clnet.model.inference import LoadedDecoder, SlidingWindow, closure
+from clnet.model.workload import workload
 
 __all__ = ["Needs", "default_budget", "free_memory", "needs", "parse_bytes"]
 

@@ -136,6 +136,10 @@ def _told(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor |
         return args[0] if isinstance(args[0], Tensor) else None
     if name in ACTIVATIONS or name in {"instance_norm", "group_norm", "softmax"}:
         return _meta(args[0].shape)
+    if name == "index_select":
+        shape = list(args[0].shape)
+        shape[args[1]] = len(args[2])
+        return _meta(shape)
     if name == "cat":
         dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
         shape = list(args[0][0].shape)

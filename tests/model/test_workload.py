@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from clnet.model.compaction import compact
 from clnet.model.decoder import Channel, DecoderConfig, Supporter, build_decoder
 from clnet.model.encoder import EncoderConfig, build_encoder
 from clnet.model.workload import workload
@@ -46,6 +47,26 @@ def test_shapes_and_operations_are_torchs_own() -> None:
     assert found.flops == counted(decoder, features, support)
     held = sum(t.nbytes for t in features)
     assert held < told.memory < 6 * held
+
+
+def test_a_compacted_decoder_costs_less() -> None:
+    encoder = build_encoder(PAPER, 0)
+    features = list(features_of(encoder))
+    config = DecoderConfig("a/b", "organ", (Channel("liver", ("liver",)),), (4, 4, 6))
+    decoder = build_decoder(config, PAPER, 0)
+    with torch.no_grad():
+        decoder.scales[0].up.weight[:, :2] = 0
+        decoder.scales[0].up.bias[:2] = 0
+        decoder.scales[0].convolve.conv.weight[:, 1] = 0
+    smaller = compact(decoder, PAPER)
+    before = workload(decoder, PATCH, features, [])
+    after = workload(smaller, PATCH, features, [])
+    assert after.flops < before.flops
+    assert after.outputs[0].shape == before.outputs[0].shape
+
+
+def features_of(encoder: nn.Module) -> tuple[torch.Tensor, ...]:
+    return workload(encoder, PATCH, torch.empty((1, 1, *PATCH), device="meta")).outputs
 
 
 def test_layers_that_are_not_of_a_u_net_are_asked_of_torch() -> None:
