@@ -54,6 +54,7 @@ class Case:
         decoders: on one encoding.
         precision: of clnet; peers compute in float32.
         threads: of torch.
+        device: that computes, ``cpu`` or ``cuda``.
     """
 
     system: str
@@ -67,6 +68,7 @@ class Case:
     decoders: int = 1
     precision: str = "float32"
     threads: int = 1
+    device: str = "cpu"
 
     @property
     def logits(self) -> int:
@@ -208,6 +210,7 @@ def run(options: argparse.Namespace, console: Console) -> tuple[dict[str, Any], 
         options.patch,
         0.5,
         threads=options.threads,
+        device=options.device,
     )
     peers = [name for name in ("nnunet", "monai") if name in options.peers]
     # one network, one scan that all can do
@@ -367,6 +370,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--limit", default="12GiB", help="memory at which a case is ended")
     made.add_argument("--timeout", type=float, default=4 * 3600, help="seconds a case may take")
     made.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    made.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     made.add_argument("--out", type=Path, help="result file; results/inference.json")
     return made
 

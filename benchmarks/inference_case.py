@@ -82,7 +82,10 @@ def main(case: dict[str, Any]) -> None:
     began = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         facts = run()
-    print(json.dumps({"seconds": time.perf_counter() - began, **facts}), flush=True)
+    taken = time.perf_counter() - began
+    if torch.cuda.is_available():
+        facts["device_memory"] = torch.cuda.max_memory_allocated()
+    print(json.dumps({"seconds": taken, **facts}), flush=True)
     sys.stdin.readline()  # stay until memory was looked at
 
 
@@ -95,8 +98,8 @@ def _networks(case: dict[str, Any]) -> tuple[Encoder, list[Decoder]]:
         shape = DecoderConfig(f"body/part-{index}", "organ", channels, widths, heads=1)
         decoder = build_decoder(shape, config, index).eval().requires_grad_(False)
         decoder.heads[0].bias[0] += BACKGROUND
-        made.append(decoder)
-    return freeze(build_encoder(config, 0)), made
+        made.append(decoder.to(case["device"]))
+    return freeze(build_encoder(config, 0)).to(case["device"]), made
 
 
 def _plan(case: dict[str, Any]) -> Plan:
@@ -141,19 +144,25 @@ def _clnet(case: dict[str, Any]) -> Callable[[], dict[str, Any]]:
 def _split(case: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     """Seconds of encoder and decoder alone, on one window."""
     encoder, decoders = _networks(case)
-    window = torch.randn((1, 1, *(case["patch"],) * 3))
+    device = torch.device(case["device"])
+    window = torch.randn((1, 1, *(case["patch"],) * 3), device=device)
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
 
     @torch.inference_mode()
     def run() -> dict[str, Any]:
         encode, decode = [], []
-        with autocast(case["precision"], torch.device("cpu")):
+        with autocast(case["precision"], device):
             for _ in range(ROUNDS):
-                began = time.perf_counter()
+                began = now()
                 features = encoder(window)
-                between = time.perf_counter()
+                between = now()
                 decoders[0].trunk(features)
                 encode.append(between - began)
-                decode.append(time.perf_counter() - between)
+                decode.append(now() - between)
         return {"disk": 0, "encode": min(encode), "decode": min(decode)}
 
     return run
@@ -166,7 +175,12 @@ def _monai(case: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     encoder, decoders = _networks(case)
     network, plan = Whole(encoder, decoders[0]).eval(), _plan(case)
     infer = SlidingWindowInferer(
-        (case["patch"],) * 3, sw_batch_size=1, overlap=case["overlap"], mode="gaussian"
+        (case["patch"],) * 3,
+        sw_batch_size=1,
+        overlap=case["overlap"],
+        mode="gaussian",
+        sw_device=case["device"],
+        device="cpu",
     )
 
     @torch.inference_mode()
@@ -193,8 +207,8 @@ def _nnunet(case: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         tile_step_size=1 - case["overlap"],
         use_gaussian=True,
         use_mirroring=False,
-        perform_everything_on_device=False,
-        device=torch.device("cpu"),
+        perform_everything_on_device=case["device"] != "cpu",
+        device=torch.device(case["device"]),
         verbose=False,
         verbose_preprocessing=False,
         allow_tqdm=False,
