@@ -16,6 +16,7 @@ PLAUSIBLE = (-3100.0, 4500.0)
 
 MAX_IMPLAUSIBLE = 0.01
 MIN_RANGE = 50.0
+SLAB_VOXELS = 1 << 20
 
 MAX_LABELS = 16
 """An image of no more different whole values than this is rather a label map."""
@@ -23,8 +24,15 @@ MAX_LABELS = 16
 INT16 = np.iinfo(np.int16)
 
 
-def as_hounsfield(voxels: NDArray[Any], file: str) -> NDArray[np.int16]:
-    """`voxels` as int16 HU, rounded; same shape.
+def as_hounsfield(
+    voxels: NDArray[Any], file: str, out: NDArray[np.int16] | None = None
+) -> NDArray[np.int16]:
+    """`voxels` as int16 HU, rounded; same shape. Taken in slabs: `voxels` may lie in a file.
+
+    Args:
+        voxels: as stored, rescaled.
+        file: where they came from, for messages.
+        out: filled with the result; by default `voxels` itself where it is int16 already.
 
     No air is needed: a crop of the spine passes. What no CT lacks is a voxel below 0 HU, as
     fat and noise are everywhere; an image without one was rescaled or is no CT.
@@ -34,9 +42,11 @@ def as_hounsfield(voxels: NDArray[Any], file: str) -> NDArray[np.int16]:
             intensities scaled to 0..1, a rescale intercept not applied), a range too small
             for tissue (normalised intensities), or more than 1 % outside -3100..4500.
     """
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+    slabs = _slabs(voxels)
+    if voxels.dtype.kind == "f" and not all(np.isfinite(voxels[slab]).all() for slab in slabs):
         raise CaseRejected(file, "voxels", "holds NaN or infinity", "hu.not-finite")
-    low, high = float(voxels.min()), float(voxels.max())
+    low = float(min(voxels[slab].min() for slab in slabs))
+    high = float(max(voxels[slab].max() for slab in slabs))
     seen = f"values from {low:g} to {high:g}"
     if low == high:
         raise CaseRejected(file, "voxels", f"every voxel is {low:g}: an empty image", "hu.constant")
@@ -55,7 +65,11 @@ def as_hounsfield(voxels: NDArray[Any], file: str) -> NDArray[np.int16]:
             f"{seen} are not Hounsfield units: normalised? Give the original CT",
             "hu.normalised",
         )
-    outside = np.count_nonzero((voxels < PLAUSIBLE[0]) | (voxels > PLAUSIBLE[1])) / voxels.size
+    beyond = sum(
+        np.count_nonzero((voxels[slab] < PLAUSIBLE[0]) | (voxels[slab] > PLAUSIBLE[1]))
+        for slab in slabs
+    )
+    outside = beyond / voxels.size
     if outside > MAX_IMPLAUSIBLE:
         raise CaseRejected(
             file,
@@ -64,9 +78,12 @@ def as_hounsfield(voxels: NDArray[Any], file: str) -> NDArray[np.int16]:
             "units; check the rescale slope and intercept",
             "hu.implausible",
         )
-    if voxels.dtype.kind == "f":
-        voxels = np.rint(voxels)
-    hu: NDArray[np.int16] = np.clip(voxels, INT16.min, INT16.max).astype(np.int16)
+    if out is None and voxels.dtype == np.int16:
+        return voxels
+    hu = np.empty_like(voxels, np.int16) if out is None else out
+    for slab in slabs:
+        part = np.rint(voxels[slab]) if voxels.dtype.kind == "f" else voxels[slab]
+        hu[slab] = np.clip(part, INT16.min, INT16.max)
     return hu
 
 
@@ -81,3 +98,11 @@ def _without_negatives(voxels: NDArray[Any], high: float) -> tuple[str, str]:
     if high <= 255:
         return "hu.picture", "a windowed picture? Give the original CT"
     return "hu.shifted", "apply the rescale slope and intercept, or check that this is a CT"
+
+
+def _slabs(voxels: NDArray[Any]) -> list[tuple[slice, ...]]:
+    """Slabs that lie together in memory."""
+    axis = int(np.argmax(np.abs(voxels.strides)))
+    step = max(1, SLAB_VOXELS * voxels.shape[axis] // max(1, voxels.size))
+    before = (slice(None),) * axis
+    return [(*before, slice(i, i + step)) for i in range(0, voxels.shape[axis], step)]

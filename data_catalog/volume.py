@@ -137,7 +137,7 @@ def _read_nifti(path: Path, max_bytes: int, max_ratio: float | None) -> Volume:
             scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
             proxy = image.dataobj
             # float32 holds every integer that a CT may use, in half of the default's memory
-            values = proxy.get_scaled(np.float32) if scaled else proxy.get_unscaled()
+            values = proxy.__array__(np.float32) if scaled else proxy.get_unscaled()
             voxels = np.asarray(values).reshape(shape)
             if isinstance(stream, gzip.GzipFile):
                 _read_to_end(file, stream, max_bytes)

@@ -121,11 +121,11 @@ class BodyPartModel:
     def features(self, volume: NDArray[Any], spacing: Spacing) -> Tensor:
         """Features of each slice of a normalised volume ``(Z, 2 C)``, on the CPU."""
         device = next(self.network.parameters()).device
-        slices = body_part_slices(volume, spacing, self.config)
-        parts = [
-            self.network.features(slices[first : first + BATCH_SLICES].to(device)).cpu()
-            for first in range(0, len(slices), BATCH_SLICES)
-        ]
+        parts = []
+        for first in range(0, len(volume), BATCH_SLICES):
+            batch = volume[first : first + BATCH_SLICES]
+            slices = body_part_slices(batch, spacing, self.config)
+            parts.append(self.network.features(slices.to(device)).cpu())
         return torch.cat(parts)
 
     def raw_scores(self, volume: NDArray[Any], spacing: Spacing) -> NDArray[np.float64]:
@@ -137,12 +137,18 @@ class BodyPartModel:
 
     def curve(self, volume: NDArray[Any], spacing: Spacing) -> BodyPartCurve:
         """The scan-wide curve of `volume` ``(Z, Y, X)``, normalised; `spacing` in mm (z, y, x)."""
-        inside = volume > (PATIENT_HU - self.config.mean) / self.config.std
-        patient = inside.sum(axis=(1, 2)) * spacing[1] * spacing[2] > PATIENT_AREA_MM2
+        threshold = (PATIENT_HU - self.config.mean) / self.config.std
+        voxels, rims = [], []
+        for first in range(0, len(volume), BATCH_SLICES):
+            inside = volume[first : first + BATCH_SLICES] > threshold
+            voxels.append(inside.sum(axis=(1, 2)))
+            rims.append(_rim_shares(inside))
+        patient = np.concatenate(voxels) * spacing[1] * spacing[2] > PATIENT_AREA_MM2
+        cropped = float(np.median(np.concatenate(rims))) > CROPPED
         heights = self.height_of(self.raw_scores(volume, spacing))
         curve = fit_curve(heights, spacing[0], patient, self.per_mm, self.error)
         # a detail cut out of a body looks like nothing that the network knows
-        return replace(curve, quality=0.0) if _rim_share(inside) > CROPPED else curve
+        return replace(curve, quality=0.0) if cropped else curve
 
     def scores(self, volume: NDArray[Any], spacing: Spacing) -> NDArray[np.float64]:
         """Fitted score per slice, float64 ``(Z,)``; see :meth:`curve` for its quality."""
@@ -177,12 +183,12 @@ def _centred(size: int, room: int) -> tuple[slice, slice]:
     return slice(to, to + taken), slice(start, start + taken)
 
 
-def _rim_share(inside: NDArray[np.bool_]) -> float:
-    """Median over slices of the share of their outermost voxels that is inside the patient."""
+def _rim_shares(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Per slice the share of its outermost voxels that is inside the patient."""
     rim = np.concatenate(
         (inside[:, 0], inside[:, -1], inside[:, 1:-1, 0], inside[:, 1:-1, -1]), axis=1
     )
-    return float(np.median(rim.mean(axis=1)))
+    return np.asarray(rim.mean(axis=1), dtype=np.float64)
 
 
 def build_body_part_network(config: BodyPartConfig, seed: int) -> BodyPartNetwork:

@@ -79,6 +79,14 @@ class DecoderConfig:
         if self.kernels and len(self.kernels) != len(self.widths):
             raise InputError(f"decoder {self.group}: one kernel per width expected")
 
+    @property
+    def deferred(self) -> bool:
+        """Whether the finest head can wait until windows are averaged, and saves channels then.
+
+        The head is linear, as averaging and resampling are; support is not.
+        """
+        return not self.supporters and len(self.channels) + 1 > self.widths[0]
+
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-able values."""
         values = asdict(self)
@@ -158,6 +166,17 @@ class Decoder(nn.Module):
         self, features: Sequence[Tensor], supporters: Sequence[Sequence[Tensor]] = ()
     ) -> list[Tensor]:
         """Logits per head, finest first."""
+        outputs = self.trunk(features, supporters)
+        return [self.heads[0](outputs[0]), *outputs[1:]] if self.config.deferred else outputs
+
+    def trunk(
+        self, features: Sequence[Tensor], supporters: Sequence[Sequence[Tensor]] = ()
+    ) -> list[Tensor]:
+        """As :meth:`forward`, but with the last features in place of the finest logits.
+
+        Where ``config.deferred`` says so: there the finest head is left to the caller, who may
+        average windows and resample in fewer channels before it.
+        """
         if len(supporters) != len(self.config.supporters):
             raise Incompatible(
                 f"decoder {self.config.group}: leans on {len(self.config.supporters)} "
@@ -165,15 +184,15 @@ class Decoder(nn.Module):
             )
         features = self.reading(features)
         x = features[-1]
-        logits: list[Tensor] = []
+        outputs: list[Tensor] = []
         for s in reversed(range(len(self.scales))):
             x = self.scales[s](x, features[s])
             if s < len(self.heads):
-                own = self.heads[s](x)
+                own = x if s == 0 and self.config.deferred else self.heads[s](x)
                 if self.support:
                     own = self.support[s](own, [outputs[s] for outputs in supporters])
-                logits.insert(0, own)
-        return logits
+                outputs.insert(0, own)
+        return outputs
 
 
 def build_decoder(config: DecoderConfig, encoder: EncoderConfig, seed: int) -> Decoder:

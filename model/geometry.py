@@ -7,6 +7,7 @@ by the axes they are nearest to, as nibabel does: no voxel is interpolated here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,10 +24,12 @@ __all__ = [
     "Orientation",
     "from_canonical",
     "image_matrix",
+    "in_scan_order",
     "linear_matrix",
     "orientation_of",
     "plan_shape",
     "resample",
+    "resample_into",
     "to_canonical",
 ]
 
@@ -34,7 +37,7 @@ Spacing = tuple[float, float, float]
 Shape = tuple[int, int, int]
 
 PREFILTER_FACTOR = 1.5  # coarser steps than this alias without a low-pass
-SLAB_VOXELS = 1 << 24  # voxels of the scan that are float32 at once while down-sampling
+SLAB_VOXELS = 1 << 20  # voxels of the scan that are float32 at once while down-sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +101,13 @@ def to_canonical(
 
 def from_canonical(labels: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
     """The canonical ``(Z, Y, X)`` array in the scan's own axis order, contiguous."""
+    return np.ascontiguousarray(in_scan_order(labels, orientation))
+
+
+def in_scan_order(labels: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
+    """A view of the canonical ``(Z, Y, X)`` array in the scan's own axis order."""
     inverse = tuple(orientation.axes.index(axis) for axis in range(3))
-    return np.ascontiguousarray(_flip(labels, orientation).transpose(inverse))
+    return _flip(labels, orientation).transpose(inverse)
 
 
 def _flip(array: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
@@ -147,18 +155,44 @@ def image_matrix(source: int, target: int) -> Tensor:
 
 
 def resample(volume: NDArray[Any], shape: Shape) -> NDArray[np.float32]:
-    """`volume` ``(Z, Y, X)`` on a grid of `shape` over the same field of view, float32.
+    """`volume` ``(Z, Y, X)`` on a grid of `shape` over the same field of view, float32."""
+    result = np.zeros(shape, np.float32)
+    resample_into(volume, result)
+    return result
+
+
+def resample_into(
+    volume: NDArray[Any], result: NDArray[np.float32], check: Callable[[], None] | None = None
+) -> bool:
+    """Put `volume` ``(Z, Y, X)`` on the grid of `result`, which holds zeros, in place.
 
     Taken in slabs of slices, so that no float copy of the scan is made.
+
+    Args:
+        volume: the scan.
+        result: over the same field of view; it may lie in a file.
+        check: called between slabs; what it raises ends the work.
+
+    Returns:
+        Whether all voxels are finite.
     """
     depth, height, width = volume.shape
+    shape = result.shape
     down_z = image_matrix(depth, shape[0])
     down_y = image_matrix(height, shape[1])
     down_x = image_matrix(width, shape[2]).T
-    result = torch.zeros((shape[0], shape[1] * shape[2]))
+    planes_of = torch.from_numpy(result).view(shape[0], -1)
     step = max(1, SLAB_VOXELS // (height * width))
+    finite = True
     for start in range(0, depth, step):
         slab = np.ascontiguousarray(volume[start : start + step], dtype=np.float32)
+        finite = finite and bool(np.isfinite(slab).all())
         planes = down_y @ (torch.from_numpy(slab) @ down_x)
-        result.addmm_(down_z[:, start : start + step], planes.flatten(1))
-    return result.view(shape).numpy()
+        weights = down_z[:, start : start + step]
+        rows = (weights != 0).any(dim=1).nonzero().flatten()
+        if len(rows):
+            near = slice(int(rows[0]), int(rows[-1]) + 1)
+            planes_of[near].addmm_(weights[near], planes.flatten(1))
+        if check is not None:
+            check()
+    return finite

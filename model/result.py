@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from clnet.model.geometry import Spacing
 from clnet.model.inference import LoadedDecoder
 from clnet.model.merge import Merged, is_ancestor
 from clnet.model.outputs import Output, outputs_of, unlearned
+from clnet.model.schedule import Schedule
+from clnet.model.sides import swapped_sides
 from clnet.model.statistics import (
     AnatomyResult,
     Measure,
@@ -25,13 +27,34 @@ from clnet.model.statistics import (
     state_of,
 )
 
-__all__ = ["Segmentation", "summarise"]
+__all__ = ["Effort", "Segmentation", "summarise"]
 
 UPSIDE_DOWN = (
     "the scan seems to be upside down: body-part scores fall towards the end that its header "
     "calls superior; check the header. Body ranges were not applied"
 )
 UNRECOGNISED = "body parts were not recognised (quality {:.2f}), so body ranges were not applied"
+
+SWAPPED = "{} found to the right of the counterpart: the scan may be mirrored; check the header"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a segmentation took.
+
+    Attributes:
+        schedule: passes, tiles and memory.
+        disk: bytes of temporary files, the label maps' among them.
+        seconds: spent on ``network`` and ``fold``.
+    """
+
+    schedule: Schedule
+    disk: int
+    seconds: Mapping[str, float]
+
+    def describe(self) -> str:
+        """The effort in one sentence."""
+        return f"{self.schedule.describe()}; {self.disk / 2**20:.0f} MiB of temporary files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +69,7 @@ class Segmentation:
         spacing: of the canonical grid (z, y, x), mm.
         curve: body-part scores of the scan, or None without a body-part model.
         gated: whether anatomies were confined to their body ranges.
+        effort: what it took.
     """
 
     labels: dict[str, NDArray[Any]]
@@ -55,6 +79,7 @@ class Segmentation:
     spacing: Spacing
     curve: BodyPartCurve | None
     gated: bool
+    effort: Effort
 
     @property
     def states(self) -> dict[str, State]:
@@ -69,6 +94,9 @@ class Segmentation:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader of the result must know about the scan."""
+        return (*self._doubts_of_height(), *self._doubts_of_sides())
+
+    def _doubts_of_height(self) -> tuple[str, ...]:
         if self.curve is None:
             return ()
         if not self.curve.patient.any():
@@ -78,6 +106,11 @@ class Segmentation:
         if not self.curve.trusted:
             return (UNRECOGNISED.format(self.curve.quality),)
         return ()
+
+    def _doubts_of_sides(self) -> tuple[str, ...]:
+        sizes = {anatomy: result.size for anatomy, result in self.results.items()}
+        swapped = swapped_sides(sizes, self.spacing[2], float(np.prod(self.spacing)) / 1000)
+        return (SWAPPED.format(", ".join(swapped)),) if swapped else ()
 
     def mask(self, anatomy: str) -> NDArray[np.bool_]:
         """Voxels labelled as `anatomy`, or in its layer as a part of it, on the scan's grid.

@@ -14,52 +14,35 @@ from torch import Tensor
 
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.errors import Incompatible, InputError, NotFound
+from clnet.model.blocks import Blocks, Cut
 from clnet.model.body_part import BodyPartModel
 from clnet.model.body_part_curve import BodyPartCurve
 from clnet.model.components import keep_largest
 from clnet.model.encoder import Encoder
-from clnet.model.geometry import (
-    Orientation,
-    Shape,
-    Spacing,
-    from_canonical,
-    linear_matrix,
-    plan_shape,
-    resample,
-    to_canonical,
-)
+from clnet.model.fold import Claimant, Merger
+from clnet.model.geometry import in_scan_order
+from clnet.model.grid import Grid, Interval
 from clnet.model.inference import (
     DecoderRunner,
     LoadedDecoder,
-    Slab,
+    LocalRunner,
     SlidingWindow,
-    decode_volume,
+    finest_head,
     with_supporters,
 )
-from clnet.model.merge import Claimant, Codebook, Fold, MergePolicy, merge
-from clnet.model.outputs import Output, fold_logits, outputs_of
+from clnet.model.memory import default_budget, needs
+from clnet.model.merge import Codebook, MergePolicy, contests
+from clnet.model.outputs import Output, outputs_of
 from clnet.model.plan import Plan
-from clnet.model.result import Segmentation, summarise
+from clnet.model.preparation import Prepared, prepare
+from clnet.model.readout import Block, Readout
+from clnet.model.result import Effort, Segmentation, summarise
+from clnet.model.schedule import Demand, Schedule, schedule
+from clnet.model.scratch import Scratch
+from clnet.model.stream import Stream
+from clnet.model.watch import Progress, Watch
 
 __all__ = ["SegmentationModel", "decoder_logits", "logits_sha256"]
-
-Progress = Callable[[float, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """A CT on its canonical grid and on the plan's."""
-
-    ct: NDArray[Any]
-    spacing: Spacing
-    orientation: Orientation
-    hu: NDArray[np.float32]
-    plan_spacing: Spacing
-
-    @property
-    def shape(self) -> Shape:
-        z, y, x = self.ct.shape
-        return z, y, x
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,29 +81,35 @@ class SegmentationModel:
         anatomies: Sequence[str] | None = None,
         progress: Progress | None = None,
         run: DecoderRunner | None = None,
-        fold: Fold = merge,
+        *,
+        memory_budget: int | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> Segmentation:
-        """Segment a CT.
+        """Segment a CT in bounded memory.
 
         Args:
-            ct: HU, in nibabel's axis order, any orientation.
+            ct: HU, in nibabel's axis order, any orientation; it may lie in a file.
             affine: 4x4, voxel indices to RAS+ mm.
             anatomies: names of what to look for, composites included; everything if None.
                 Only the decoders that these need are run.
             progress: told the fraction done.
             run: computes one decoder on one window; in this process by default.
-            fold: merges the decoders' logits; in this process by default.
+            memory_budget: bytes that may be taken beside the networks, on the device that
+                computes; half of what is free by default. The result does not depend on it.
+            cancelled: asked often whether to stop, such as ``threading.Event().is_set``.
 
         Raises:
-            InputError: the image is not a volume of finite HU, or a name cannot be looked for.
+            InputError: the image is not a volume of finite HU, a name cannot be looked for, or
+                the memory budget is too small.
+            Cancelled: `cancelled` said so.
         """
-        told = progress if progress is not None else _silent
-        told(0.0, "preparing the scan")
-        scan = self._prepare(ct, affine)
-        curve = self._curve(scan)
+        watch = Watch(progress, cancelled)
+        watch.tell(0.0, "preparing the scan")
+        asked = None if anatomies is None else _leaves(anatomies)
+        scratch = Scratch()
+        scan = prepare(ct, affine, self.plan, self.bpr, scratch, watch)
         served = [decoder for decoder in self.decoders if decoder.served]
         outputs = {decoder.ref: outputs_of(decoder.info) for decoder in served}
-        asked = None if anatomies is None else _leaves(anatomies)
         reported = frozenset(
             output.anatomy
             for found in outputs.values()
@@ -128,35 +117,41 @@ class SegmentationModel:
             if asked is None or any(set(output.members) <= leaves for leaves in asked)
         )
         wanted = [d for d in served if any(o.anatomy in reported for o in outputs[d.ref])]
+        curve = scan.curve
         gate = curve if self.policy.gating and curve is not None and curve.trusted else None
         admitted = {d.ref: _admitted(outputs[d.ref], gate, scan.shape[0]) for d in wanted}
         running = [d for d in wanted if admitted[d.ref].any()]
-        told(0.05, f"running {len(running)} of {len(wanted)} decoders")
-        slabs = self._decode(
-            scan,
-            {d.ref: _hull(admitted[d.ref], scan.hu.shape[0]) for d in running},
-            run,
-            lambda done, text: told(0.05 + 0.7 * done, text),
+        watch.tell(0.05, f"running {len(running)} of {len(wanted)} decoders")
+        contested = (
+            contests({d.ref: (d.tier, outputs[d.ref]) for d in running})
+            if self.policy.anomaly_aware
+            else {}
         )
-        claimants = [
-            Claimant(
-                outputs[d.ref],
-                d.tier,
-                self._folded(slabs.pop(d.ref), outputs[d.ref], d),
-                admitted[d.ref],
-            )
-            for d in running
-        ]
-        book = Codebook((d.tier, output) for d in wanted for output in outputs[d.ref])
-        merged = fold(
-            claimants,
-            book,
+        slices = {d.ref: _hull(admitted[d.ref], scan.back[0]) for d in running}
+        stream = self._stream(scan, scan.back, slices, run)
+        bonds = {ref: contest.bond for ref, contest in contested.items()}
+        plan = self._schedule(stream, bonds, memory_budget)
+        watch.tell(0.06, plan.describe())
+        merger = Merger(
+            {
+                d.ref: Claimant(
+                    self._readout(d, outputs[d.ref]),
+                    d.tier,
+                    admitted[d.ref],
+                    contested[d.ref].outputs if d.ref in contested else (),
+                )
+                for d in running
+            },
+            plan.passes,
+            Codebook((d.tier, output) for d in wanted for output in outputs[d.ref]),
             reported,
-            scan.hu.shape[0],
             scan.shape,
-            lambda done, text: told(0.75 + 0.2 * done, text),
+            scratch,
         )
-        keep_largest(merged.labels, merged.names, self.policy.largest_component)
+        stream.flow(plan, merger, watch.part(0.06, 0.95))
+        merged = merger.merged()
+        keep_largest(merged.labels, merged.names, self.policy.largest_component, scratch)
+        watch.tell(0.97, "measuring")
         results = summarise(
             served,
             reported,
@@ -166,15 +161,16 @@ class SegmentationModel:
             scan.spacing,
             curve,
         )
-        told(1.0, "done")
+        watch.tell(1.0, "done")
         return Segmentation(
-            labels={k: from_canonical(v, scan.orientation) for k, v in merged.labels.items()},
+            labels={k: in_scan_order(v, scan.orientation) for k, v in merged.labels.items()},
             names=merged.names,
             results=results,
             affine=np.array(affine, dtype=np.float64),
             spacing=scan.spacing,
             curve=curve,
             gated=gate is not None,
+            effort=Effort(plan, scratch.bytes, stream.seconds),
         )
 
     def logits(
@@ -183,62 +179,82 @@ class SegmentationModel:
         affine: NDArray[Any],
         refs: Sequence[str] | None = None,
         run: DecoderRunner | None = None,
+        *,
+        memory_budget: int | None = None,
     ) -> dict[str, Tensor]:
         """Ungated logits ``(K + 1, Z, Y, X)`` on the plan grid, float32, by decoder ref.
 
         Raises:
             NotFound: a ref that is not loaded.
+            InputError: as :meth:`segment`.
         """
         wanted = [d.ref for d in self.decoders] if refs is None else list(refs)
         missing = set(wanted) - {d.ref for d in self.decoders}
         if missing:
             raise NotFound(f"decoders {sorted(missing)}: not in this model")
-        scan = self._prepare(ct, affine)
-        whole = slice(0, scan.hu.shape[0])
-        slabs = self._decode(scan, dict.fromkeys(wanted, whole), run, _silent)
-        return {ref: slab.logits for ref, slab in slabs.items()}
+        scan = prepare(ct, affine, self.plan, None, Scratch(), Watch())
+        d, h, w = scan.plan_shape
+        same = torch.eye(d), torch.eye(h), torch.eye(w)
+        stream = self._stream(scan, same, dict.fromkeys(wanted, (0, d)), run)
+        chosen = [decoder for decoder in self.decoders if decoder.ref in wanted]
+        readouts = {decoder.ref: self._readout(decoder, ()) for decoder in chosen}
+        found = {
+            decoder.ref: torch.empty((len(decoder.info.config.channels) + 1, d, h, w))
+            for decoder in chosen
+        }
 
-    def _prepare(self, ct: NDArray[Any], affine: NDArray[Any]) -> _Scan:
-        canonical, spacing, orientation = to_canonical(ct, affine)
-        z, y, x = canonical.shape
-        hu = resample(canonical, plan_shape((z, y, x), spacing, self.plan.spacing))
-        if not np.isfinite(hu).all():
-            raise InputError("image: holds NaN or infinite voxels; repair or replace them first")
-        actual = tuple(
-            size * old / new
-            for size, old, new in zip(canonical.shape, spacing, hu.shape, strict=True)
-        )
-        return _Scan(canonical, spacing, orientation, hu, (actual[0], actual[1], actual[2]))
+        def keep(index: int, where: tuple[Cut, Cut, Cut], blocks: Mapping[str, Block]) -> None:
+            z, y, x = (slice(*cut.rows) for cut in where)
+            for ref, block in blocks.items():
+                found[ref][:, z, y, x] = readouts[ref].logits(block).cpu()
 
-    def _curve(self, scan: _Scan) -> BodyPartCurve | None:
-        if self.bpr is None:
-            return None
-        return self.bpr.curve(self.bpr.normalise(scan.hu), scan.plan_spacing)
+        stream.flow(self._schedule(stream, {}, memory_budget), keep, Watch())
+        return found
 
-    def _decode(
+    def _stream(
         self,
-        scan: _Scan,
-        slices: Mapping[str, slice],
+        scan: Prepared,
+        back: tuple[Tensor, Tensor, Tensor],
+        slices: Mapping[str, Interval],
         run: DecoderRunner | None,
-        progress: Progress,
-    ) -> dict[str, Slab]:
-        """Logits by ref, on the plan slices asked for."""
-        wanted = [decoder for decoder in self.decoders if decoder.ref in slices]
-        slabs = decode_volume(
-            torch.from_numpy(self.plan.normalise(scan.hu)),
+    ) -> Stream:
+        """The scan with the decoders that are wanted, by ref on plan slices, and their support."""
+        running = [decoder for decoder in self.decoders if decoder.ref in slices]
+        return Stream(
+            scan.image,
+            self.plan.air,
+            Grid.of(scan.plan_shape, self.plan.patch_size, self.window),
+            Blocks.of(back),
             self.encoder,
-            self.plan,
-            with_supporters(wanted, self.decoders),
-            {decoder.sha256: slices[decoder.ref] for decoder in wanted},
+            {d.sha256: d for d in with_supporters(running, self.decoders)},
+            slices,
             self.window,
-            run,
-            progress,
+            run if run is not None else LocalRunner(self.window.precision),
         )
-        return {decoder.ref: slabs[decoder.sha256] for decoder in wanted}
 
-    def _folded(self, slab: Slab, outputs: Sequence[Output], decoder: LoadedDecoder) -> Slab:
+    def _schedule(
+        self, stream: Stream, bonds: Mapping[str, str], memory_budget: int | None
+    ) -> Schedule:
+        need = needs(self.encoder, stream.decoders, self.plan.patch_size, self.window)
+        demands = [
+            Demand(
+                d.ref,
+                d.tier,
+                d.channels,
+                stream.slices[d.ref],
+                need.cost[sha],
+                bonds.get(d.ref, ""),
+            )
+            for sha, d in stream.decoders.items()
+            if d.ref in stream.slices
+        ]
+        budget = memory_budget or default_budget(self.encoder.device)
+        return schedule(stream.grid, stream.blocks, demands, need.encoder_cost, need.fixed, budget)
+
+    def _readout(self, decoder: LoadedDecoder, outputs: tuple[Output, ...]) -> Readout:
         temperature = decoder.info.temperature if self.policy.calibration else 1.0
-        return Slab(slab.first, fold_logits(slab.logits, outputs, temperature))
+        head = finest_head(decoder) if decoder.info.config.deferred else None
+        return Readout(outputs, temperature, head)
 
 
 def decoder_logits(
@@ -252,10 +268,6 @@ def logits_sha256(logits: Tensor) -> str:
     """Hash of shape and bits of `logits`: equal hashes, bit-identical logits."""
     array = np.ascontiguousarray(logits.detach().cpu().numpy())
     return hashlib.sha256(repr((array.shape, array.dtype.str)).encode() + array.data).hexdigest()
-
-
-def _silent(done: float, text: str) -> None:
-    pass
 
 
 def _leaves(anatomies: Sequence[str]) -> list[frozenset[str]]:
@@ -286,8 +298,8 @@ def _admitted(
     return admitted
 
 
-def _hull(admitted: NDArray[np.bool_], depth: int) -> slice:
+def _hull(admitted: NDArray[np.bool_], back: Tensor) -> Interval:
     """Plan slices that the admitted slices of the scan are interpolated from, without gaps."""
-    rows = linear_matrix(depth, admitted.shape[1]).numpy()[admitted.any(axis=0)]
+    rows = back.numpy()[admitted.any(axis=0)]
     needed = np.flatnonzero((rows > 0).any(axis=0))
-    return slice(int(needed[0]), int(needed[-1]) + 1)
+    return int(needed[0]), int(needed[-1]) + 1

@@ -14,7 +14,7 @@ from clnet.model.body_part_curve import BodyPartCurve, Range
 
 __all__ = ["AnatomyResult", "Measure", "State", "combined_state", "measure", "state_of"]
 
-BLOCK_VOXELS = 1 << 22
+BLOCK_VOXELS = 1 << 18
 
 
 class State(StrEnum):
@@ -29,13 +29,20 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Voxels of something, and the sum of their HU."""
+    """Voxels of something, and what they add up to.
+
+    Attributes:
+        voxels: how many.
+        hu: sum of their HU.
+        x: sum of their indices towards the patient's left.
+    """
 
     voxels: int = 0
     hu: float = 0.0
+    x: float = 0.0
 
     def __add__(self, other: Measure) -> Measure:
-        return Measure(self.voxels + other.voxels, self.hu + other.hu)
+        return Measure(self.voxels + other.voxels, self.hu + other.hu, self.x + other.x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +119,21 @@ def combined_state(parts: Mapping[str, State]) -> State:
 def measure(
     labels: Mapping[str, NDArray[Any]], names: Mapping[str, Mapping[int, str]], ct: NDArray[Any]
 ) -> dict[str, Measure]:
-    """Voxels and HU of every named label; arrays ``(Z, Y, X)`` on one grid."""
+    """Voxels, HU and place of every named label; canonical arrays ``(Z, Y, X)`` on one grid."""
     sizes: dict[str, Measure] = {}
     step = max(1, BLOCK_VOXELS // (ct.shape[1] * ct.shape[2]))
     for layer, values in names.items():
-        voxels, hu = np.zeros(max(values) + 1, np.int64), np.zeros(max(values) + 1)
+        count = max(values) + 1
+        voxels, hu, x = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
         for start in range(0, len(ct), step):
             part = labels[layer][start : start + step]
             where = part > 0
             found = part[where]
             voxels += np.bincount(found, minlength=len(voxels))
             hu += np.bincount(found, ct[start : start + step][where], minlength=len(hu))
-        sizes |= {name: Measure(int(voxels[v]), float(hu[v])) for v, name in values.items()}
+            left = np.broadcast_to(np.arange(part.shape[2]), part.shape)[where]
+            x += np.bincount(found, left, minlength=len(x))
+        sizes |= {
+            name: Measure(int(voxels[v]), float(hu[v]), float(x[v])) for v, name in values.items()
+        }
     return sizes

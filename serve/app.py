@@ -69,6 +69,7 @@ def deploy(
     threads: int | None = None,
     uploads: UploadLimits | None = None,
     queue: DeskLimits | None = None,
+    memory_budget: int | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> ServiceHandle:
     """Serve a release on HTTP.
@@ -85,6 +86,8 @@ def deploy(
         threads: of torch in every replica; all of this machine's CPUs by default.
         uploads: how large scans may be.
         queue: how many scans are computed and wait at once.
+        memory_budget: bytes that one scan may take beside the networks; half of what is free
+            by default.
         progress: told what happens.
 
     Raises:
@@ -112,6 +115,7 @@ def deploy(
             ServedRelease(source, release, places, refs),
             Front(digest(secret), str(spool), uploads or UploadLimits(), queue or DeskLimits()),
             threads or os.cpu_count() or 1,
+            memory_budget,
         )
         _run(graph, host, port)
     except BaseException:

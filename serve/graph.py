@@ -20,7 +20,7 @@ ENCODER_CPUS = 0.5
 DECODERS_CPUS = 0.5
 """Shared by all own decoders. Reservations, not limits: everything must fit two CPUs beside
 other work, and the encoder waits while the others compute."""
-SMALL_CPUS = 0.05  # ingress and merger
+SMALL_CPUS = 0.05  # ingress and publisher
 HTTP_REQUESTS = 200
 """Requests at once; most of them wait for a job to end."""
 WINDOWS = 2  # in one decoder replica: one is computed while the next one arrives
@@ -59,19 +59,22 @@ class Front:
     desk: DeskLimits
 
 
-def deployments(release: ServedRelease, front: Front, threads: int) -> Any:
-    """The application for ``serve.run``: ingress, encoder, own decoders, merger.
+def deployments(
+    release: ServedRelease, front: Front, threads: int, memory_budget: int | None = None
+) -> Any:
+    """The application for ``serve.run``: ingress, encoder, own decoders, publisher.
 
     Args:
         release: what is served.
         front: what is asked of the ingress.
         threads: of torch, equal in every replica, as the last bits depend on them.
+        memory_budget: bytes that one scan may take; half of what is free by default.
     """
     import ray
     from ray import serve
 
     from clnet.serve.ingress import Ingress
-    from clnet.serve.replicas import DecoderReplica, EncoderReplica, MergerReplica
+    from clnet.serve.replicas import DecoderReplica, EncoderReplica, PublisherReplica
 
     source = _Address(release.source.database, release.source.artefacts)
     gpus = float(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
@@ -99,14 +102,14 @@ def deployments(release: ServedRelease, front: Front, threads: int) -> Any:
         )
         for ref, replicas in release.own.items()
     }
-    merger = deployment(MergerReplica, "Merger", SMALL_CPUS, scans + 1).bind(threads)
+    publisher = deployment(PublisherReplica, "Publisher", SMALL_CPUS, scans + 1).bind()
     # more requests than scans are computed: what is served can be asked meanwhile
     encoder = deployment(EncoderReplica, "Encoder", ENCODER_CPUS, scans + 4, gpu=share).bind(
-        source, release.name, release.placement, threads, decoders, merger
+        source, release.name, release.placement, threads, decoders, memory_budget
     )
     ingress = serve.ingress()(Ingress)
     return deployment(ingress, "Ingress", SMALL_CPUS, HTTP_REQUESTS).bind(
-        encoder, merger, front.token_digest, front.spool, front.uploads, front.desk
+        encoder, publisher, front.token_digest, front.spool, front.uploads, front.desk
     )
 
 

@@ -24,16 +24,16 @@ __all__ = ["Ingress"]
 
 
 class Handles:
-    """The pipeline behind the desk: calls to the encoder and merger deployments.
+    """The pipeline behind the desk: calls to the encoder and publisher deployments.
 
     Args:
         encoder: handle of the encoder's deployment.
-        merger: handle of the merger's deployment.
+        publisher: handle of the publisher's deployment.
     """
 
-    def __init__(self, encoder: Any, merger: Any) -> None:
+    def __init__(self, encoder: Any, publisher: Any) -> None:
         self._encoder = encoder
-        self._merger = merger
+        self._publisher = publisher
         self._card: ReleaseCard | None = None
 
     async def card(self) -> ReleaseCard:
@@ -60,7 +60,7 @@ class Handles:
         self, hu: NDArray[np.int16], affine: NDArray[np.float64], header: bytes, outcome: Outcome
     ) -> dict[str, bytes]:
         """The result's files by name."""
-        files: dict[str, bytes] = await self._merger.publish.remote(
+        files: dict[str, bytes] = await self._publisher.publish.remote(
             hu, affine, header, outcome, await self.card()
         )
         return files
@@ -71,7 +71,7 @@ class Ingress:
 
     Args:
         encoder: handle of the encoder's deployment.
-        merger: handle of the merger's deployment.
+        publisher: handle of the publisher's deployment.
         token_digest: of the token that opens the service.
         spool: folder for scans and results, emptied when the replica starts.
         uploads: limits of uploads.
@@ -81,14 +81,14 @@ class Ingress:
     def __init__(
         self,
         encoder: Any,
-        merger: Any,
+        publisher: Any,
         token_digest: str,
         spool: str,
         uploads: UploadLimits,
         desk: DeskLimits,
     ) -> None:
         shutil.rmtree(spool, ignore_errors=True)  # jobs of a replica that died are forgotten
-        pipeline = Handles(encoder, merger)
+        pipeline = Handles(encoder, publisher)
         meters = Meters()
         self._service = Service(
             Desk(pipeline, Spool(Path(spool)), meters, desk),

@@ -11,7 +11,10 @@ from clnet.serve.outcome import ReleaseCard
 from clnet.serve.placement import LOCAL, Placement
 
 if TYPE_CHECKING:
+    from torch.nn import Conv3d
+
     from clnet.decoders_registry import Registry, ReleaseRecord
+    from clnet.model.decoder import Decoder
     from clnet.model.inference import LoadedDecoder
     from clnet.model.segmentation import SegmentationModel
 
@@ -104,6 +107,7 @@ def load_decoder(
     return LoadedDecoder(
         ref=ref,
         decoder=decoder.to(device) if weights else None,
+        head=None if weights else _head(decoder, device),
         info=info,
         tier=tiers.get(ref, len(release.tiers)),
         sha256=record.sha256,
@@ -148,6 +152,14 @@ def release_card(
         notice=_notice(registry, release),
         versions={package: version(package) for package in ("clnet", "torch")},
     )
+
+
+def _head(decoder: Decoder, device: str) -> Conv3d | None:
+    """The finest head, which makes logits here of the features that come from elsewhere."""
+    from torch.nn import Conv3d
+
+    head = decoder.heads[0].to(device)
+    return head if decoder.config.deferred and isinstance(head, Conv3d) else None
 
 
 def _refs(release: ReleaseRecord) -> list[str]:

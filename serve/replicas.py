@@ -1,4 +1,4 @@
-"""What runs in the replicas: encoder with its local decoders, a decoder alone, the merger.
+"""What runs in the replicas: encoder with its local decoders, a decoder alone, the publisher.
 
 Plain classes: Ray Serve wraps them in `clnet.serve.app`, tests may call them as they are.
 Numerics are equal everywhere: same threads, same precision, tensors that keep their layout.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from clnet.decoders_registry import Registry
-from clnet.model.geometry import Shape
 from clnet.model.inference import LocalRunner
-from clnet.model.merge import Codebook, merge
 from clnet.serve.outcome import Outcome, Progress, ReleaseCard
 from clnet.serve.placement import Own, Placement
 from clnet.serve.release import RegistrySource, load_decoder, load_release, release_card
-from clnet.serve.remote import MergerFold, PackedClaimant, PackedMerge, RemoteRunner
+from clnet.serve.remote import RemoteRunner
 from clnet.serve.results import result_files
 from clnet.serve.transport import (
     PackedTensor,
@@ -35,7 +31,7 @@ from clnet.serve.transport import (
 )
 from clnet.storage import ArtefactStore
 
-__all__ = ["DecoderReplica", "EncoderReplica", "MergerReplica"]
+__all__ = ["DecoderReplica", "EncoderReplica", "PublisherReplica"]
 
 
 def _open(source: RegistrySource) -> Registry:
@@ -55,7 +51,7 @@ class EncoderReplica:
         placement: which decoders are elsewhere.
         threads: of torch.
         elsewhere: decoder ref to the handle of its own deployment.
-        merger: handle of the merger's deployment; the fold is done here without one.
+        memory_budget: bytes that one scan may take; half of what is free by default.
     """
 
     def __init__(
@@ -65,7 +61,7 @@ class EncoderReplica:
         placement: Placement,
         threads: int,
         elsewhere: Mapping[str, Any],
-        merger: Any = None,
+        memory_budget: int | None = None,
     ) -> None:
         torch.set_num_threads(threads)
         places = [placement.of(ref) for ref in elsewhere]
@@ -76,7 +72,7 @@ class EncoderReplica:
             )
             self._card = release_card(registry, release, self._model, placement.of)
         self._elsewhere = elsewhere
-        self._merger = merger
+        self._memory_budget = memory_budget
 
     async def card(self) -> ReleaseCard:
         """What is said about the release."""
@@ -100,13 +96,11 @@ class EncoderReplica:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
         def told(fraction: float, text: str) -> None:
-            if cancelled.is_set():
-                raise CancelledError
             tell(Progress(fraction, text))
 
         def work() -> None:
             try:
-                tell(self._segment(hu, affine, anatomies, told))
+                tell(self._segment(hu, affine, anatomies, told, cancelled.is_set))
             except BaseException as error:  # noqa: BLE001 (handed on, raised by the reader)
                 tell(error)
 
@@ -120,7 +114,7 @@ class EncoderReplica:
                 if isinstance(event, Outcome):
                     break
         finally:
-            cancelled.set()  # the next progress report ends the work
+            cancelled.set()  # the work ends at the next window
             await asyncio.shield(running)
 
     def _segment(
@@ -129,21 +123,28 @@ class EncoderReplica:
         affine: NDArray[np.float64],
         anatomies: tuple[str, ...] | None,
         told: Callable[[float, str], None],
+        cancelled: Callable[[], bool],
     ) -> Outcome:
-        began = time.perf_counter()
-        fold = MergerFold(self._merger)
         run = RemoteRunner(self._elsewhere, LocalRunner(self._model.window.precision))
-        segmentation = self._model.segment(hu, affine, anatomies, told, run, fold)
+        segmentation = self._model.segment(
+            hu,
+            affine,
+            anatomies,
+            told,
+            run,
+            memory_budget=self._memory_budget,
+            cancelled=cancelled,
+        )
         return Outcome(
             labels={layer: pack_labels(m) for layer, m in segmentation.labels.items()},
             names=segmentation.names,
             statistics=segmentation.statistics(),
-            seconds={"network": time.perf_counter() - began - fold.seconds, "fold": fold.seconds},
+            seconds=dict(segmentation.effort.seconds),
         )
 
 
 class DecoderReplica:
-    """One decoder version: features in, logits out, bit-identical to a local one.
+    """One decoder version: features in, its outputs back, bit-identical to a local one.
 
     Args:
         source: where the registry is.
@@ -159,41 +160,22 @@ class DecoderReplica:
             self._decoder = load_decoder(registry, registry.release(release), ref, self._device)
         self._run = LocalRunner()
 
-    def logits(
+    def outputs(
         self, features: Sequence[PackedTensor], support: Sequence[Sequence[PackedTensor]]
     ) -> list[PackedTensor]:
-        """Logits of one window, finest first.
+        """What the decoder gives for one window, finest first.
 
         Args:
             features: the encoder's, finest first.
             support: logits of each supporter, finest first.
         """
         supporters = [unpack_tensors(logits, self._device) for logits in support]
-        logits = self._run(self._decoder, unpack_tensors(features, self._device), supporters)
-        return pack_tensors(logits)
+        outputs = self._run(self._decoder, unpack_tensors(features, self._device), supporters)
+        return pack_tensors(outputs)
 
 
-class MergerReplica:
-    """What needs no network: the fold of all logits to label maps, and the files of a result.
-
-    Args:
-        threads: of torch; as many as the encoder replica has.
-    """
-
-    def __init__(self, threads: int) -> None:
-        torch.set_num_threads(threads)
-
-    def fold(
-        self,
-        claimants: Sequence[PackedClaimant],
-        book: Codebook,
-        reported: frozenset[str],
-        depth: int,
-        shape: Shape,
-    ) -> PackedMerge:
-        """As :func:`clnet.model.merge.merge`."""
-        unpacked = [claimant.unpacked() for claimant in claimants]
-        return PackedMerge.of(merge(unpacked, book, reported, depth, shape))
+class PublisherReplica:
+    """What needs no network: the files of a result."""
 
     def publish(
         self,

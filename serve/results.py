@@ -23,11 +23,12 @@ ARCHIVE = "result.zip"
 LABELS = "labels.json"
 PICTURE = "preview.png"
 STATISTICS = "statistics.json"
+SLAB_VOXELS = 1 << 22  # of a label map, compressed at once
 SPEED = 4  # of gzip: label maps shrink to a hundredth at any level
 
 HEADERS: dict[int, Any] = {
-    348: (nib.Nifti1Header, nib.Nifti1Image),
-    540: (nib.Nifti2Header, nib.Nifti2Image),
+    348: nib.Nifti1Header,
+    540: nib.Nifti2Header,
 }
 
 
@@ -68,7 +69,7 @@ def mask_file(labels: NDArray[Any], header: bytes) -> bytes:
     Shape, affine, qform, sform and their codes are the scan's. Text fields are not copied, as
     scanners write patients' names there.
     """
-    kind, image_kind = HEADERS[348 if len(header) == 348 else 540]
+    kind = HEADERS[348 if len(header) == 348 else 540]
     own = kind(header)
     own.set_data_dtype(labels.dtype)
     own.set_slope_inter(1, 0)
@@ -78,8 +79,13 @@ def mask_file(labels: NDArray[Any], header: bytes) -> bytes:
             own[name] = b""
     own["vox_offset"] = 0
     own["dim"] = [3, *labels.shape, 1, 1, 1, 1]
-    image = image_kind(labels, None, own)
-    return gzip.compress(image.to_bytes(), SPEED, mtime=0)
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=SPEED, mtime=0) as file:
+        own.write_to(file)
+        step = max(1, SLAB_VOXELS // (labels.shape[0] * labels.shape[1]))
+        for first in range(0, labels.shape[2], step):
+            file.write(labels[:, :, first : first + step].tobytes(order="F"))
+    return buffer.getvalue()
 
 
 def _label_names(outcome: Outcome, card: ReleaseCard) -> dict[str, Any]:

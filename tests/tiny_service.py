@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from clnet.decoders_registry import Registry
 from clnet.serve import Placement
 from clnet.serve.outcome import Outcome, Progress, ReleaseCard
-from clnet.serve.replicas import EncoderReplica, MergerReplica
+from clnet.serve.replicas import EncoderReplica, PublisherReplica
 from clnet.storage import ArtefactStore
 
 RELEASE = "2026.11"
@@ -69,7 +69,7 @@ class InProcess:
 
     def __init__(self, source: Address) -> None:
         self.encoder = EncoderReplica(source, RELEASE, Placement(), 1, {})
-        self.merger = MergerReplica(1)
+        self.publisher = PublisherReplica()
         self.gate = threading.Event()
         self.gate.set()
 
@@ -88,7 +88,7 @@ class InProcess:
         self, hu: NDArray[Any], affine: NDArray[Any], header: bytes, outcome: Outcome
     ) -> dict[str, bytes]:
         card = await self.card()
-        return await asyncio.to_thread(self.merger.publish, hu, affine, header, outcome, card)
+        return await asyncio.to_thread(self.publisher.publish, hu, affine, header, outcome, card)
 
 
 @contextmanager

@@ -10,6 +10,7 @@
     │   ├── AlreadyExists     a name or version that is taken: artefacts are immutable
     │   └── Incompatible      parts that were not made for each other
     ├── IntegrityError        stored bytes do not match their hash
+    ├── Cancelled             the caller stopped the work; nothing of it was kept
     ├── JobFailed             a training or tuning job ended without a result
     └── ServiceError          a clnet server refused or could not answer
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 __all__ = [
     "AlreadyExists",
+    "Cancelled",
     "CaseRejected",
     "ClnetError",
     "ContractError",
@@ -90,6 +92,10 @@ class Incompatible(InputError):
 
 class IntegrityError(ClnetError):
     """Stored bytes do not match the hash that names them."""
+
+
+class Cancelled(ClnetError):
+    """The caller stopped the work; nothing of it was kept."""
 
 
 class JobFailed(ClnetError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,21 @@ def test_a_scan_is_segmented_into_a_folder(workspace: Path, scan: Path, tmp_path
         "preview.png",
         "statistics.json",
     }
+
+
+def test_a_memory_budget_is_kept_and_explained(workspace: Path, scan: Path, tmp_path: Path) -> None:
+    asked = ["segment", str(scan), "--workspace", str(workspace), "--output", str(tmp_path / "out")]
+    told = CliRunner().invoke(app, [*asked, "--memory-budget", "300 MiB", "--explain"])
+    assert told.exit_code == 0
+    assert re.search(r"2 decoders in 1 pass and 1 tile: .* of 300 MiB", told.stderr)
+    assert "of temporary files" in told.stderr
+    run(workspace, "segment", scan, "--output", tmp_path / "other")
+    for path in (tmp_path / "out" / "masks").iterdir():
+        assert path.read_bytes() == (tmp_path / "other" / "masks" / path.name).read_bytes()
+    refused = CliRunner().invoke(app, [*asked, "--memory-budget", "2MB"])
+    assert "memory budget of 2 MiB: this scan takes" in str(refused.exception)
+    unread = CliRunner().invoke(app, [*asked, "--memory-budget", "plenty"])
+    assert "write it like 4GiB" in str(unread.exception)
 
 
 def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations
+from dataclasses import dataclass, replace
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -14,11 +15,26 @@ from hypothesis import strategies as st
 
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.errors import InputError
-from clnet.model.inference import Slab
-from clnet.model.merge import Claimant, Codebook, Merged, MergePolicy, is_ancestor, merge
+from clnet.model.blocks import Blocks
+from clnet.model.fold import Claimant, Merger
+from clnet.model.geometry import linear_matrix
+from clnet.model.merge import Codebook, Merged, MergePolicy, contests, is_ancestor
 from clnet.model.outputs import Output
+from clnet.model.readout import Block, Readout
+from clnet.model.scratch import Scratch
 
 SHAPE = (4, 5, 6)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A decoder's logits on the plan's slices from `first` on, and what it may claim."""
+
+    outputs: tuple[Output, ...]
+    logits: torch.Tensor
+    tier: int
+    first: int
+    admitted: np.ndarray
 
 
 def output(anatomy: str, channel: int = 1) -> Output:
@@ -33,14 +49,14 @@ def claimant(
     first: int = 0,
     admitted: np.ndarray | None = None,
     depth: int = SHAPE[0],
-) -> Claimant:
+) -> Source:
     outputs = tuple(output(a, k) for k, a in enumerate(anatomies, start=1))
     if admitted is None:
         admitted = np.ones((len(outputs), depth), bool)
-    return Claimant(outputs, tier, Slab(first, logits), admitted)
+    return Source(outputs, logits, tier, first, admitted)
 
 
-def everywhere(anatomy: str, score: float, tier: int = 0) -> Claimant:
+def everywhere(anatomy: str, score: float, tier: int = 0) -> Source:
     """Claims every voxel with one probability."""
     logits = torch.zeros((2, *SHAPE))
     logits[1] = np.log(score / (1 - score))
@@ -48,10 +64,40 @@ def everywhere(anatomy: str, score: float, tier: int = 0) -> Claimant:
 
 
 def fold(
-    claimants: Sequence[Claimant], shape: tuple[int, int, int] = SHAPE, depth: int = SHAPE[0]
+    sources: Sequence[Source],
+    shape: tuple[int, int, int] = SHAPE,
+    depth: int = SHAPE[0],
+    reported: set[str] | None = None,
+    passes: Sequence[int] = (),
+    aware: bool = True,
 ) -> Merged:
-    book = Codebook((c.tier, o) for c in claimants for o in c.outputs)
-    return merge(claimants, book, set(book.code), depth, shape)
+    """The merge of whole logits, taken block by block; source `i` belongs to ``passes[i]``."""
+    book = Codebook((s.tier, o) for s in sources for o in s.outputs)
+    keys = {str(i): source for i, source in enumerate(sources)}
+    found = contests({k: (s.tier, s.outputs) for k, s in keys.items()}) if aware else {}
+    claimants = {
+        key: Claimant(
+            Readout(s.outputs), s.tier, s.admitted, found[key].outputs if key in found else ()
+        )
+        for key, s in keys.items()
+    }
+    order = list(passes) or [0] * len(sources)
+    grouped = [[str(i) for i, p in enumerate(order) if p == q] for q in range(max(order) + 1)]
+    merger = Merger(claimants, grouped, book, reported or set(book.code), shape, Scratch())
+    plan = (depth, *sources[0].logits.shape[2:])
+    blocks = Blocks.of(tuple(linear_matrix(p, s) for p, s in zip(plan, shape, strict=True)))
+    for index, group in enumerate(grouped):
+        for z, y, x in product(blocks.z, blocks.y, blocks.x):
+            parts = {}
+            for key in group:
+                source = keys[key]
+                cut = z.narrowed(source.first, source.first + source.logits.shape[1])
+                if cut.source[0] < cut.source[1]:
+                    rows = slice(cut.source[0] - source.first, cut.source[1] - source.first)
+                    sums = source.logits[:, rows, slice(*y.source), slice(*x.source)]
+                    parts[key] = Block(cut, y, x, sums.contiguous())
+            merger(index, (z, y, x), parts)
+    return merger.merged()
 
 
 def anatomy_at(merged: Merged, layer: str, voxel: tuple[int, int, int] = (0, 0, 0)) -> str | None:
@@ -115,7 +161,7 @@ ORGANS = ("liver", "spleen", "stomach", "pancreas", "kidney", "kidney_left", "ki
 
 
 @st.composite
-def releases(draw: st.DrawFn) -> list[Claimant]:
+def releases(draw: st.DrawFn) -> list[Source]:
     """Decoders of one to three organs with random coarse logits, in up to three tiers."""
     found = []
     for _ in range(draw(st.integers(2, 3))):
@@ -129,7 +175,7 @@ def releases(draw: st.DrawFn) -> list[Claimant]:
 
 @settings(max_examples=25, deadline=None)
 @given(claimants=releases(), shuffle=st.randoms(use_true_random=False))
-def test_the_order_of_decoders_does_not_matter(claimants: list[Claimant], shuffle: object) -> None:
+def test_the_order_of_decoders_does_not_matter(claimants: list[Source], shuffle: object) -> None:
     expected = fold(claimants)
     shuffled = list(claimants)
     shuffle.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -139,9 +185,52 @@ def test_the_order_of_decoders_does_not_matter(claimants: list[Claimant], shuffl
 
 
 @settings(max_examples=25, deadline=None)
+@given(sources=releases(), cut=st.integers(1, 3))
+def test_passes_do_not_show(sources: list[Source], cut: int) -> None:
+    tiers = sorted({s.tier for s in sources})
+    ordered = sorted(sources, key=lambda s: s.tier)
+    passes = [min(i // cut, len(tiers)) for i in range(len(ordered))]
+    # decoders that look for the same anatomy belong together
+    expected, found = fold(ordered, aware=False), fold(ordered, passes=passes, aware=False)
+    assert found.names == expected.names
+    np.testing.assert_array_equal(found.labels["organ"], expected.labels["organ"])
+
+
+def test_of_two_that_look_for_an_anatomy_the_more_certain_decides() -> None:
+    def says(probability: float, tier: int = 0) -> Source:
+        return everywhere("liver", probability, tier)
+
+    for sources in permutations([says(0.6), says(0.02)]):
+        assert anatomy_at(fold(sources), "organ") is None
+    for sources in permutations([says(0.99), says(0.1), says(0.55)]):
+        assert anatomy_at(fold(sources), "organ") == "liver"
+    assert anatomy_at(fold([says(0.6), says(0.02)], aware=False), "organ") == "liver"
+    assert anatomy_at(fold([says(0.6), says(0.02, tier=1)]), "organ") == "liver"
+
+
+def test_a_decoder_has_no_say_where_its_slices_are_not_admitted() -> None:
+    unsure, denies = everywhere("liver", 0.6), everywhere("liver", 0.02)
+    admitted = np.zeros((1, SHAPE[0]), bool)
+    admitted[0, 2:] = True
+    merged = fold([unsure, replace(denies, admitted=admitted)])
+    assert anatomy_at(merged, "organ", (1, 0, 0)) == "liver"
+    assert anatomy_at(merged, "organ", (2, 0, 0)) is None
+
+
+def test_who_shares_an_anatomy_is_bound_together_through_others_too() -> None:
+    liver, spleen, heart = output("liver"), output("spleen", 2), output("heart", 2)
+    found = contests(
+        {"a": (0, (liver,)), "b": (0, (liver, spleen)), "c": (0, (spleen,)), "d": (0, (heart,))}
+    )
+    assert {key: contest.bond for key, contest in found.items()} == dict.fromkeys("abc", "a")
+    assert found["b"].outputs == (0, 1)
+    assert not contests({"a": (0, (liver,)), "b": (1, (liver,))})
+
+
+@settings(max_examples=25, deadline=None)
 @given(old=releases(), new=releases())
-def test_a_new_tier_changes_no_old_voxel(old: list[Claimant], new: list[Claimant]) -> None:
-    later = [Claimant(c.outputs, c.tier + 3, c.slab, c.admitted) for c in new]
+def test_a_new_tier_changes_no_old_voxel(old: list[Source], new: list[Source]) -> None:
+    later = [replace(c, tier=c.tier + 3) for c in new]
     before, after = fold(old), fold([*old, *later])
     names_before, names_after = before.names["organ"], after.names["organ"]
     assert {v: names_after[v] for v in names_before} == names_before
@@ -176,8 +265,8 @@ def test_blocks_and_boxes_do_not_show(
     logits[0] += 0.8
     source = claimant(["liver", "spleen"], logits, depth=shape[0])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("clnet.model.merge.BLOCK_VOXELS", 3 * shape[1] * shape[2])
-        patch.setattr("clnet.model.merge.LOGIT_VOXELS", 2)
+        patch.setattr("clnet.model.blocks.MOST_ROWS", (3, 4, 5))
+        patch.setattr("clnet.model.readout.LOGIT_VALUES", 2)
         found = fold([source], shape, plan[0]).labels["organ"]
     expected = reference(logits, shape)
     clear = expected >= 0
@@ -209,9 +298,7 @@ def test_slices_whose_neighbours_were_not_computed_claim_nothing() -> None:
 
 
 def test_only_what_was_asked_for_is_written_but_all_compete() -> None:
-    claimants = [everywhere("liver", 0.9), everywhere("spleen", 0.7)]
-    book = Codebook((c.tier, o) for c in claimants for o in c.outputs)
-    merged = merge(claimants, book, {"spleen"}, SHAPE[0], SHAPE)
+    merged = fold([everywhere("liver", 0.9), everywhere("spleen", 0.7)], reported={"spleen"})
     assert merged.names == {"organ": {1: "spleen"}}
     assert not merged.labels["organ"].any()
 
@@ -219,9 +306,7 @@ def test_only_what_was_asked_for_is_written_but_all_compete() -> None:
 def test_many_labels_take_two_bytes() -> None:
     names = [a.id for a in vocabulary().predicted if a.layer == "organ"][:10]
     many = [Output(f"{n}+{i}", "organ", (n,), (1,), None) for i in range(30) for n in names]
-    source = Claimant(
-        tuple(many), 0, Slab(0, torch.zeros((301, *SHAPE))), np.ones((300, SHAPE[0]), bool)
-    )
+    source = Source(tuple(many), torch.zeros((301, *SHAPE)), 0, 0, np.ones((300, SHAPE[0]), bool))
     assert fold([source]).labels["organ"].dtype == np.uint16
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from clnet.model.body_part_curve import BodyPartCurve, Range
 from clnet.model.components import keep_largest
+from clnet.model.scratch import Scratch
+from clnet.model.sides import swapped_sides
 from clnet.model.statistics import Measure, State, combined_state, measure, state_of
 
 
@@ -69,7 +71,8 @@ def test_voxels_and_hu_are_summed_over_blocks(monkeypatch: pytest.MonkeyPatch) -
     sizes = measure({"organ": labels}, {"organ": {1: "liver", 2: "spleen"}}, ct)
     for value, name in ((1, "liver"), (2, "spleen")):
         where = labels == value
-        assert sizes[name] == Measure(int(where.sum()), float(ct[where].sum()))
+        x = float(where.nonzero()[2].sum())
+        assert sizes[name] == Measure(int(where.sum()), float(ct[where].sum()), x)
 
 
 def test_clean_up_keeps_the_largest_part_of_the_anatomies_it_names() -> None:
@@ -77,6 +80,21 @@ def test_clean_up_keeps_the_largest_part_of_the_anatomies_it_names() -> None:
     labels[0, 0, :3] = 1
     labels[4, 4, 4] = 1
     labels[1, 5, 0], labels[5, 0, 5] = 2, 2
-    keep_largest({"organ": labels}, {"organ": {1: "liver", 2: "spleen"}}, ("liver",))
+    names = {"organ": {1: "liver", 2: "spleen"}}
+    keep_largest({"organ": labels}, names, ("liver",), Scratch())
     assert (labels == 1).sum() == 3
     assert (labels == 2).sum() == 2
+
+
+def test_a_left_that_lies_to_the_right_is_told() -> None:
+    def at(x: float, voxels: int = 1000) -> Measure:
+        return Measure(voxels, 0.0, x * voxels)
+
+    right_way = {"kidney_left": at(80), "kidney_right": at(20), "liver": at(30)}
+    assert swapped_sides(right_way, spacing=2.0, voxel_ml=0.01) == ()
+    mirrored = {"kidney_left": at(20), "kidney_right": at(80), "lung_upper_lobe_left": at(10)}
+    assert swapped_sides(mirrored, spacing=2.0, voxel_ml=0.01) == ("kidney_left",)
+    specks = {"kidney_left": at(20, 3), "kidney_right": at(80)}
+    assert swapped_sides(specks, spacing=2.0, voxel_ml=0.01) == ()
+    midline = {"kidney_left": at(50), "kidney_right": at(51)}
+    assert swapped_sides(midline, spacing=2.0, voxel_ml=0.01) == ()

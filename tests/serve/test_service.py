@@ -76,7 +76,7 @@ def test_decoders_run_where_they_were_placed(
         "Encoder": 1,
         "Decoder-abdomen-kidney-v1": 2,
         "Decoder-abdomen-aorta-v1": 1,
-        "Merger": 1,
+        "Publisher": 1,
         "Ingress": 1,
     }
 

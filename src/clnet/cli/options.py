@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from clnet.hub import Hub
 
-__all__ = ["JsonOption", "RayOption", "WorkspaceOption", "open_hub"]
+__all__ = ["JsonOption", "MemoryOption", "RayOption", "WorkspaceOption", "open_hub"]
 
 WorkspaceOption = Annotated[
     Path,
@@ -22,6 +22,15 @@ WorkspaceOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--memory-budget",
+        metavar="SIZE",
+        help="What one scan may take beside the networks, such as 4GiB; half of what is free. "
+        "Less takes longer and gives the same.",
+    ),
+]
 RayOption = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from clnet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, open_hub
+from clnet.cli.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    MemoryOption,
+    WorkspaceOption,
+    open_hub,
+)
 from clnet.cli.show import listing, progress, record
 
 __all__ = ["segment"]
@@ -20,13 +26,19 @@ def segment(
     anatomy: Annotated[
         list[str] | None, typer.Option(help="Only this anatomy; may be repeated.")
     ] = None,
+    memory_budget: MemoryOption = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say how the work was divided to fit the memory.")
+    ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Segment one CT in this process; masks come back on its own grid."""
     hub = open_hub(workspace)
     with progress("segmenting") as tell:
-        scan = hub.segment(image, release, anatomy, tell)
+        scan = hub.segment(image, release, anatomy, tell, memory_budget=memory_budget)
+    if explain:
+        typer.echo(scan.result.effort.describe(), err=True)
     files = [str(path) for path in scan.save(output)]
     statistics = scan.statistics()
     if as_json:

@@ -9,7 +9,13 @@ from typing import Annotated
 
 import typer
 
-from clnet.cli.options import DEFAULT_WORKSPACE, RayOption, WorkspaceOption, open_hub
+from clnet.cli.options import (
+    DEFAULT_WORKSPACE,
+    MemoryOption,
+    RayOption,
+    WorkspaceOption,
+    open_hub,
+)
 from clnet.cli.show import progress
 from clnet.errors import InputError
 
@@ -30,6 +36,7 @@ def serve(
     token_file: Annotated[
         Path | None, typer.Option(help="File with the clients' token; a random one is shown.")
     ] = None,
+    memory_budget: MemoryOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     ray: RayOption = None,
 ) -> None:
@@ -45,6 +52,7 @@ def serve(
                 host=host,
                 port=port,
                 token=token,
+                memory_budget=memory_budget,
                 progress=tell,
             )
         with service:

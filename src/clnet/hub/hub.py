@@ -154,6 +154,9 @@ class Hub:
         release: ReleaseRecord | str | None = None,
         anatomies: Sequence[str] | None = None,
         progress: Callable[[float, str], None] | None = None,
+        *,
+        memory_budget: int | str | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> SegmentedScan:
         """Segment one CT in this process. The networks stay loaded for the next scan.
 
@@ -162,16 +165,24 @@ class Hub:
             release: a release or its name; the newest by default.
             anatomies: names of what to look for; everything by default.
             progress: told the fraction done and what happens now.
+            memory_budget: what may be taken beside the networks, in bytes or as ``"4GiB"``, on
+                the device that computes; half of what is free by default. Less memory takes
+                more time; the result is the same.
+            cancelled: asked often whether to stop, such as ``threading.Event().is_set``.
 
         Raises:
             NotFound: no such release, or there is none yet.
             CaseRejected: the file cannot be read, or is not a CT in Hounsfield units.
             UnknownAnatomy: a name that the vocabulary does not know.
+            InputError: a memory budget that is too small.
+            Cancelled: `cancelled` said so.
         """
         from clnet.hub.segmented import segment_file
+        from clnet.model.memory import parse_bytes
 
+        budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
         model, card = self._networks(self._release(release))
-        return segment_file(model, card, Path(image), anatomies, progress)
+        return segment_file(model, card, Path(image), anatomies, progress, budget, cancelled)
 
     def serve(
         self,
@@ -181,6 +192,7 @@ class Hub:
         host: str = "127.0.0.1",
         port: int = 8000,
         token: str | None = None,
+        memory_budget: int | str | None = None,
         progress: Callable[[float, str], None] | None = None,
     ) -> ServiceHandle:
         """Serve a release on HTTP, up to ``shutdown()`` of what is returned.
@@ -192,6 +204,7 @@ class Hub:
             host: address to listen on; this machine alone by default.
             port: 0 for any free one.
             token: what clients must send; a random one by default.
+            memory_budget: what one scan may take, as in :meth:`segment`.
             progress: told what happens.
 
         Raises:
@@ -199,8 +212,10 @@ class Hub:
             InputError: a placement or token that cannot be used.
             ServiceError: the port is taken, or a replica cannot start.
         """
+        from clnet.model.memory import parse_bytes
         from clnet.serve import deploy
 
+        budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
         name = self._release(release).name
         if self.ray is not None:
             from clnet.platform.ray_runtime import ray_runtime
@@ -213,6 +228,7 @@ class Hub:
             host=host,
             port=port,
             token=token,
+            memory_budget=budget,
             progress=progress,
         )
 

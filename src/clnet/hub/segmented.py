@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ from clnet.storage import atomic_write
 
 if TYPE_CHECKING:
     from clnet.model.result import Segmentation
-    from clnet.model.segmentation import Progress, SegmentationModel
+    from clnet.model.segmentation import SegmentationModel
+    from clnet.model.watch import Progress
     from clnet.serve.outcome import Outcome, ReleaseCard
 
 __all__ = ["SegmentedScan", "segment_file"]
@@ -105,20 +106,24 @@ def segment_file(
     file: Path,
     anatomies: Sequence[str] | None,
     progress: Progress | None,
+    memory_budget: int | None,
+    cancelled: Callable[[], bool] | None,
 ) -> SegmentedScan:
-    """Segment an image file.
+    """Segment an image file, whose voxels go to a temporary file rather than to memory.
 
     Raises:
         CaseRejected: the file cannot be read, or is not a CT in HU.
         UnknownAnatomy: a name that the vocabulary does not know.
     """
-    from clnet.data_catalog.hounsfield import as_hounsfield
-    from clnet.data_catalog.volume import read_volume
+    from clnet.data_catalog.spooling import spool_hounsfield
+    from clnet.model.scratch import Scratch
 
-    volume = read_volume(file)
-    hu = as_hounsfield(volume.voxels, volume.file)
-    result = model.segment(hu, volume.affine, anatomies, progress)
-    return SegmentedScan(result, release, hu, _header_of(file, volume.affine))
+    scratch = Scratch()
+    hu, affine = spool_hounsfield(file, scratch.zeros, scratch.folder)
+    result = model.segment(
+        hu, affine, anatomies, progress, memory_budget=memory_budget, cancelled=cancelled
+    )
+    return SegmentedScan(result, release, hu, _header_of(file, affine))
 
 
 def _header_of(file: Path, affine: NDArray[np.float64]) -> bytes:

@@ -1,0 +1,224 @@
+"""The merge, block by block: many decoders' claims to one label map per layer.
+
+What a block needs of the passes before it lies in files: the label so far, and the best claim
+of the tier in work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clnet.model.blocks import Cut
+from clnet.model.geometry import Shape
+from clnet.model.merge import Codebook, Merged
+from clnet.model.readout import Block, Claims, Readout
+from clnet.model.scratch import Scratch
+
+__all__ = ["Claimant", "Merger"]
+
+Codes = NDArray[np.uint16]
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """One decoder, and where it may claim voxels.
+
+    Attributes:
+        readout: what its sums mean.
+        tier: its tier in the release.
+        admitted: slices of the scan that admit each output, bool ``(outputs, Z)``.
+        contested: its outputs that others of its tier look for too, and are asked about.
+    """
+
+    readout: Readout
+    tier: int
+    admitted: NDArray[np.bool_]
+    contested: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """One layer of one block: its labels so far, and the best claims of the tier in work."""
+
+    codes: Codes
+    held: Codes
+    scores: NDArray[np.float32]
+
+    def at(self, box: Box) -> _State:
+        return _State(self.codes[box], self.held[box], self.scores[box])
+
+
+class Merger:
+    """Takes blocks pass by pass and writes label maps.
+
+    Args:
+        claimants: decoders that run, by key.
+        passes: keys of the decoders of each pass; a tier ends before the next one begins.
+        book: numbers of all anatomies that decoders may give, of skipped decoders too.
+        reported: anatomies to write; the others only compete.
+        shape: of the scan on its canonical grid.
+        scratch: where label maps lie.
+    """
+
+    def __init__(
+        self,
+        claimants: Mapping[str, Claimant],
+        passes: Sequence[Sequence[str]],
+        book: Codebook,
+        reported: Collection[str],
+        shape: Shape,
+        scratch: Scratch,
+    ) -> None:
+        self._claimants, self._book, self._shape = claimants, book, shape
+        self._scratch = scratch
+        self._last = max(0, len(passes) - 1)
+        ends = {claimants[key].tier: index for index, keys in enumerate(passes) for key in keys}
+        self._tiers = [
+            sorted(
+                {claimants[key].tier for key in keys} | {t for t, end in ends.items() if end == i}
+            )
+            for i, keys in enumerate(passes)
+        ]
+        self._ends = ends
+        self._layer_of = np.array(["", *(output.layer for output in book.outputs)])
+        self._suppressed = np.zeros(len(book.outputs) + 1, np.int64)
+        self._kept: dict[str, _State] = {}
+        self._codes = {
+            key: np.array([0, *(book.code[o.anatomy] for o in c.readout.outputs)], np.uint16)
+            for key, c in claimants.items()
+        }
+        self.labels: dict[str, NDArray[Any]] = {}
+        self.names: dict[str, dict[int, str]] = {}
+        self._tables: dict[str, NDArray[Any]] = {}
+        for layer, codes in book.layers(reported).items():
+            dtype = np.uint8 if len(codes) <= 255 else np.uint16
+            table = np.zeros(len(book.outputs) + 1, dtype)
+            table[codes] = np.arange(1, len(codes) + 1)
+            self._tables[layer] = table
+            self.labels[layer] = scratch.zeros(shape, dtype)
+            self.names[layer] = {i: book.outputs[c - 1].anatomy for i, c in enumerate(codes, 1)}
+
+    def __call__(
+        self, index: int, where: tuple[Cut, Cut, Cut], blocks: Mapping[str, Block]
+    ) -> None:
+        """Fold the claims of pass `index` on one block of the scan.
+
+        Args:
+            index: of the pass.
+            where: the block's cuts, along z, y and x.
+            blocks: sums of the decoders that were computed there, by key.
+        """
+        if not blocks and not self._kept:
+            return
+        z, y, x = (slice(*cut.rows) for cut in where)
+        found: dict[str, _State] = {layer: s.at((z, y, x)) for layer, s in self._kept.items()}
+        for tier in self._tiers[index]:
+            for key, claims in self._claims(tier, z, blocks).items():
+                codes = self._gated(key, claims, z)
+                self._claim(found, (z, y, x), claims.box, codes, claims.score)
+            if self._ends[tier] == index:
+                for state in found.values():
+                    np.copyto(state.codes, state.held, where=state.held > 0)
+                    state.held[...] = 0
+        if index == self._last:
+            for layer, state in found.items():
+                self.labels[layer][z, y, x] = self._tables[layer][state.codes]
+
+    def merged(self) -> Merged:
+        """The label maps, once all passes are through."""
+        lost = zip(self._book.outputs, self._suppressed[1:], strict=True)
+        return Merged(self.labels, self.names, {o.anatomy: int(n) for o, n in lost if n})
+
+    def _claims(self, tier: int, z: slice, blocks: Mapping[str, Block]) -> dict[str, Claims]:
+        """What each decoder of a tier sees, without what a more certain one denies."""
+        found = {}
+        votes: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}
+        for key, block in blocks.items():
+            claimant = self._claimants[key]
+            if claimant.tier != tier:
+                continue
+            contested = claimant.contested
+            claims = claimant.readout.claims(block, contested, everywhere=bool(contested))
+            if not claims.channel.size:
+                continue
+            found[key] = claims
+            covered = block.z.covered().numpy()
+            for output, probability in zip(contested, claims.chosen, strict=True):
+                looks = covered & claimant.admitted[output, z]
+                certain = np.where(looks[:, None, None], np.abs(probability - 0.5), -1)
+                says = claims.channel == output + 1
+                code = int(self._codes[key][output + 1])
+                if code in votes:
+                    best, verdict = votes[code]
+                    wins = (certain > best) | ((certain == best) & says)
+                    best[wins], verdict[wins] = certain[wins], says[wins]
+                else:
+                    votes[code] = certain.astype(np.float32), says
+        for key, claims in found.items():
+            for output in self._claimants[key].contested:
+                _, verdict = votes[int(self._codes[key][output + 1])]
+                claims.channel[(claims.channel == output + 1) & ~verdict] = 0
+        return found
+
+    def _gated(self, key: str, claims: Claims, z: slice) -> Codes:
+        """Codes of what is claimed on slices that admit it; the rest is counted."""
+        rows = slice(z.start + claims.box[0].start, z.start + claims.box[0].stop)
+        admitted = self._claimants[key].admitted[:, rows]
+        allowed = np.concatenate((np.ones((1, admitted.shape[1]), bool), admitted))
+        codes = self._codes[key][claims.channel]
+        if not allowed.all():
+            lost = ~allowed[claims.channel, np.arange(admitted.shape[1])[:, None, None]]
+            self._suppressed += np.bincount(codes[lost], minlength=len(self._suppressed))
+            codes[lost] = 0
+        return codes
+
+    def _claim(
+        self,
+        found: dict[str, _State],
+        where: Box,
+        box: Box,
+        codes: Codes,
+        scores: NDArray[np.float32],
+    ) -> None:
+        book = self._book
+        for layer in self._tables:
+            member = self._layer_of == layer
+            member[0] = False
+            wanted = member[codes]
+            if not wanted.any():
+                continue
+            if layer not in found:
+                found[layer] = self._open(layer, where)
+            state = found[layer].at(box)
+            wanted &= book.yields[state.codes, codes]
+            new, old = codes[wanted], state.held[wanted]
+            fine, old_fine = book.leaves[new], book.leaves[old]
+            score, old_score = scores[wanted], state.scores[wanted]
+            better = (
+                (old == 0)
+                | (fine < old_fine)
+                | ((fine == old_fine) & (score > old_score))
+                | ((fine == old_fine) & (score == old_score) & (book.rank[new] < book.rank[old]))
+            )
+            wanted[wanted] = better
+            state.held[wanted] = codes[wanted]
+            state.scores[wanted] = scores[wanted]
+
+    def _open(self, layer: str, where: Box) -> _State:
+        if not self._last:
+            shape = tuple(part.stop - part.start for part in where)
+            return _State(
+                np.zeros(shape, np.uint16), np.zeros(shape, np.uint16), np.zeros(shape, np.float32)
+            )
+        self._kept[layer] = _State(
+            self._scratch.zeros(self._shape, np.uint16),
+            self._scratch.zeros(self._shape, np.uint16),
+            self._scratch.zeros(self._shape, np.float32),
+        )
+        return self._kept[layer].at(where)

@@ -1,0 +1,169 @@
+"""From the averaged windows of one decoder to its scores on the scan's grid, block by block.
+
+Averaging and resampling are linear and so is the last head: they commute, so they are done in
+the fewer channels, and the head comes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clnet.model.blocks import Cut
+from clnet.model.outputs import Output, fold_logits
+
+__all__ = ["Block", "Claims", "Readout"]
+
+LOGIT_VALUES = 1 << 20  # of one decoder, made at once
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The averaged windows of one decoder around one block of the output grid.
+
+    Attributes:
+        z, y, x: the block's cuts; that of z narrowed to the slices that were computed.
+        sums: ``(channels, Z, Y, X)`` on the plan's voxels of the cuts.
+    """
+
+    z: Cut
+    y: Cut
+    x: Cut
+    sums: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What one decoder sees in a box of a block.
+
+    Attributes:
+        box: rows of the block, (z, y, x).
+        channel: 0 for background, ``k + 1`` for output ``k``; int64 ``(Z, Y, X)``.
+        score: calibrated probability of that channel, float32.
+        chosen: calibrated probabilities of the outputs asked for, float32 ``(n, Z, Y, X)``.
+    """
+
+    box: tuple[slice, slice, slice]
+    channel: NDArray[np.int64]
+    score: NDArray[np.float32]
+    chosen: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """How the sums of one decoder are read.
+
+    Attributes:
+        outputs: the anatomies that the decoder reports.
+        temperature: calibrates its logits.
+        head: makes logits of what is summed; None where that is logits already.
+    """
+
+    outputs: tuple[Output, ...]
+    temperature: float = 1.0
+    head: nn.Conv3d | None = None
+
+    def logits(self, block: Block, rows: slice | None = None) -> Tensor:
+        """The decoder's own logits ``(K + 1, Z, Y, X)`` on rows along z of the block."""
+        return self._head(_resampled(block, rows or slice(0, block.z.length), _ALL, _ALL))
+
+    def claims(self, block: Block, chosen: Sequence[int] = (), everywhere: bool = False) -> Claims:
+        """The best channel of every voxel in the part of the block where one may be found.
+
+        Args:
+            block: around what.
+            chosen: outputs whose probabilities are wanted too.
+            everywhere: look at the whole block, background included.
+        """
+        box = _whole(block) if everywhere else self._reach(block)
+        shape = tuple(part.stop - part.start for part in box)
+        channel = np.zeros(shape, np.int64)
+        score = np.zeros(shape, np.float32)
+        wanted = np.zeros((len(chosen), *shape), np.float32)
+        covered = block.z.covered().numpy()
+        channels = len(block.sums)
+        classes = channels if self.head is None else max(channels, self.head.out_channels)
+        area = shape[1] * shape[2] * classes
+        step = max(1, LOGIT_VALUES // max(1, area))
+        for first in range(box[0].start, box[0].stop, step):
+            rows = slice(first, min(first + step, box[0].stop))
+            logits = self._head(_resampled(block, rows, box[1], box[2]))
+            folded = fold_logits(logits, self.outputs, self.temperature)
+            best, index = folded.max(dim=0)
+            total = torch.logsumexp(folded, dim=0)
+            at = slice(rows.start - box[0].start, rows.stop - box[0].start)
+            channel[at] = index.cpu().numpy()
+            channel[at][~covered[rows]] = 0
+            score[at] = torch.exp(best - total).cpu().numpy()
+            for k, output in enumerate(chosen):
+                wanted[k, at] = torch.exp(folded[output + 1] - total).cpu().numpy()
+        return Claims(box, channel, score, wanted)
+
+    def _head(self, values: Tensor) -> Tensor:
+        if self.head is None:
+            return values
+        weight = self.head.weight.detach().float().flatten(1)
+        bias = None if self.head.bias is None else self.head.bias.detach().float()[:, None]
+        logits = weight @ values.flatten(1)
+        return (logits if bias is None else logits + bias).view(-1, *values.shape[1:])
+
+    def _reach(self, block: Block) -> tuple[slice, slice, slice]:
+        """The part of the block that a voxel of the plan with an anatomy contributes to.
+
+        An anatomy's folded logit is convex in the logits, and background's is no less than that
+        of channel 0: where that wins at all neighbours, background wins between them.
+        """
+        if not all(cut.length for cut in (block.z, block.y, block.x)) or not block.sums.numel():
+            return _NOWHERE
+        cuts = (block.z, block.y, block.x)
+        if np.prod([cut.length for cut in cuts]) <= block.sums[0].numel():
+            return _whole(block)  # looking at the plan's voxels first would save nothing
+        planes = []
+        for plane in block.sums.unbind(dim=1):
+            logits = self._head(plane[:, None].contiguous())
+            folded = fold_logits(logits, self.outputs, self.temperature)
+            planes.append((folded[1:] > logits[:1] / self.temperature).any(dim=0))
+        found = torch.cat(planes).cpu()
+        seen = (found.any(2).any(1), found.any(2).any(0), found.any(1).any(0))
+        z, y, x = (_reached(cut, near) for cut, near in zip(cuts, seen, strict=True))
+        return (z, y, x) if z.stop and y.stop and x.stop else _NOWHERE
+
+
+_ALL = slice(None)
+_NOWHERE = (slice(0, 0), slice(0, 0), slice(0, 0))
+
+
+def _whole(block: Block) -> tuple[slice, slice, slice]:
+    return slice(0, block.z.length), slice(0, block.y.length), slice(0, block.x.length)
+
+
+def _reached(cut: Cut, near: Tensor) -> slice:
+    """Rows that any of the plan's voxels in `near` contributes to."""
+    if cut.weights is None:
+        rows = near.nonzero().flatten()
+    else:
+        rows = (cut.weights[:, near] > 0).any(dim=1).nonzero().flatten()
+    return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
+
+
+def _resampled(block: Block, z: slice, y: slice, x: slice) -> Tensor:
+    """Sums ``(channels, Z, Y, X)`` interpolated to a box of the block."""
+    values = block.sums
+    values = values[:, z] if block.z.weights is None else _along_z(values, block.z.weights[z])
+    if block.x.weights is None:
+        values = values[..., x]
+    else:
+        values = values @ block.x.weights[x].to(values.device).T
+    if block.y.weights is None:
+        return values[:, :, y].contiguous()
+    return block.y.weights[y].to(values.device) @ values
+
+
+def _along_z(values: Tensor, weights: Tensor) -> Tensor:
+    rows = weights.to(values.device) @ values.flatten(2)
+    return rows.view(len(values), len(weights), *values.shape[2:])
