@@ -22,6 +22,8 @@ class Patch:
         contract: what the values mean, and so what is unknown.
         z_mm: position of each slice centre in mm from the case's slice 0, shape ``(Z,)``.
         case: id of the case, for messages and lineage.
+        z_axis: the axis that `z_mm` runs along; not 0 only where an imported network has its
+            axes in another order, to which image and labels then keep.
     """
 
     image: NDArray[np.float32]
@@ -29,3 +31,4 @@ class Patch:
     contract: LabelContract
     z_mm: NDArray[np.float64]
     case: str
+    z_axis: int = 0

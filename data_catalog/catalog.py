@@ -12,6 +12,7 @@ from clnet.data_catalog.dataset import Dataset, read_dataset, write_manifest, wr
 from clnet.data_catalog.intake import take_in
 from clnet.data_catalog.manifest import Manifest, parse_name, parse_ref
 from clnet.data_catalog.plan_store import PlanStore, evict, forget, stored_bytes
+from clnet.data_catalog.preparer import Preparer
 from clnet.data_catalog.recipe import Recipe
 from clnet.data_catalog.source import CaseSource
 from clnet.data_catalog.sources import SourceFolder, meanings_of, open_source
@@ -43,6 +44,7 @@ class Catalog:
         root: ``<root>/<site>/<name>/<version>/`` holds a manifest and one zarr group a case.
         plans: folder of the plan stores; ``plans`` beside `root` by default.
         max_bytes: largest volume accepted, in bytes of voxels by its header.
+        preparers: how cases are prepared for plans of other kinds than our own, by kind.
 
     Raises:
         InputError: `root` is a URL of another machine.
@@ -53,6 +55,7 @@ class Catalog:
         root: str | Path,
         plans: str | Path | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        preparers: Mapping[str, Preparer] | None = None,
     ) -> None:
         folder = local_path(root)
         if folder is None:
@@ -60,6 +63,7 @@ class Catalog:
         self.root = folder
         self.plans = self.root.parent / "plans" if plans is None else Path(plans)
         self.max_bytes = max_bytes
+        self.preparers = dict(preparers or {})
 
     def __repr__(self) -> str:
         return f"Catalog({str(self.root)!r})"
@@ -304,7 +308,7 @@ class Catalog:
         self, dataset: Dataset, plan: Mapping[str, Any], progress: Progress | None = None
     ) -> PlanStore:
         """The dataset resampled to a plan (``Plan.to_dict()``); made now where it is missing."""
-        store = PlanStore(self.plans, dataset, dict(plan))
+        store = PlanStore(self.plans, dataset, dict(plan), self.preparers)
         store.build(progress)
         return store
 

@@ -21,12 +21,14 @@ def sample_foreground(
     contract: LabelContract,
     z_mm: NDArray[np.float64],
     case_sha256: str,
+    z_axis: int = 0,
 ) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:
     """Random voxels of every contract entry, the same for the same case.
 
     Args:
         labels: layer to label map on the plan grid, ``(Z, Y, X)``.
         z_mm: slice positions; voxels outside an entry's extent are left out.
+        z_axis: the axis that these are positions along.
 
     Returns:
         Voxel indices ``(N, 3)`` as (z, y, x), and per entry of the contract a record
@@ -47,7 +49,7 @@ def sample_foreground(
             low, high = np.searchsorted(values, [entry.value, entry.value + 1])
             voxels = np.stack(np.unravel_index(flat[low:high], grid.shape), axis=1)
             if entry.within is not None:
-                position = z_mm[voxels[:, 0]]
+                position = z_mm[voxels[:, z_axis]]
                 voxels = voxels[(position >= entry.within[0]) & (position <= entry.within[1])]
             count = len(voxels)
             if count > MAX_VOXELS:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from clnet.data_catalog.plan_grid import (
     resample_labels,
     slice_positions,
 )
+from clnet.data_catalog.preparer import Preparer, own_order
 from clnet.errors import Incompatible, InputError
 from clnet.storage import TEMPORARY, atomic_directory, exclusive, sweep_temporaries
 
@@ -47,8 +48,9 @@ class PlannedCase:
     Attributes:
         image: normalised intensity, float16, ``(Z, Y, X)``.
         labels: layer to label map, uint8, same shape.
-        z_origin, z_step: centre of the first slice in mm from the case's slice 0, and the
-            distance between slices.
+        z_axis: the axis of the arrays that runs along the body, 0 in plans of our own.
+        z_origin, z_step: centre of the first slice along it in mm from the case's slice 0, and
+            the distance to the next, negative where the axis runs downwards.
         voxels: sampled foreground voxels ``(N, 3)``, see :mod:`.foreground`.
         entries: one record per contract entry: which rows of `voxels` are its own.
     """
@@ -58,6 +60,7 @@ class PlannedCase:
     image: NDArray[np.float16]
     labels: dict[str, NDArray[np.uint8]]
     contract: LabelContract
+    z_axis: int
     z_origin: float
     z_step: float
     voxels: NDArray[np.int32]
@@ -71,15 +74,26 @@ class PlanStore:
         root: the folder of all plan stores.
         dataset: whose cases they are.
         plan: as ``Plan.to_dict()`` gives it.
+        preparers: how cases are prepared for plans of other kinds than our own, by kind.
 
     Raises:
         InputError: the plan lacks a field.
-        Incompatible: the plan wants another orientation than LPS.
+        Incompatible: the plan wants another orientation than LPS, or is of an unknown kind.
     """
 
-    def __init__(self, root: Path, dataset: Dataset, plan: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        dataset: Dataset,
+        plan: dict[str, Any],
+        preparers: Mapping[str, Preparer] | None = None,
+    ) -> None:
         self.dataset = dataset
         self.plan = dict(plan)
+        kind = self.plan.get("kind")
+        self._preparer = None if kind is None else (preparers or {}).get(kind)
+        if kind is not None and self._preparer is None:
+            raise Incompatible(f"plan of kind {kind!r}: nothing here prepares cases for it")
         try:
             self._target = _triple(plan["spacing"])
             self._clip = (float(plan["clip"][0]), float(plan["clip"][1]))
@@ -87,7 +101,7 @@ class PlanStore:
             orientation = plan["orientation"]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise InputError(f"plan {plan}: missing or malformed field ({error})") from None
-        if orientation != "LPS":
+        if self._preparer is None and orientation != "LPS":
             raise Incompatible(f"plan orientation {orientation!r}: only LPS is supported")
         self.plan_sha256 = content_sha256(self.plan)
         self.folder = root / f"v{FORMAT}-{self.plan_sha256}"
@@ -107,7 +121,9 @@ class PlanStore:
 
     @property
     def air(self) -> float:
-        """Normalised intensity of air (-1000 HU), which pads what lies outside a scan."""
+        """What pads the outside of a scan: air (-1000 HU), or 0 in plans of other kinds."""
+        if self._preparer is not None:
+            return 0.0
         return float(self._normalise(np.array([-1000.0], dtype=np.float32))[0])
 
     @property
@@ -161,6 +177,7 @@ class PlanStore:
                 for layer in contract.layers
             },
             contract=contract,
+            z_axis=meta.get("z_axis", 0),
             z_origin=meta["z_origin"],
             z_step=meta["z_step"],
             voxels=np.load(folder / "foreground.npy", mmap_mode="r"),
@@ -180,16 +197,14 @@ class PlanStore:
         return target
 
     def _make(self, case: Case, target: Path) -> None:
-        shape = grid_shape(case.shape, case.spacing, self._target)
-        image = self._normalise(resample_image(case.ct(), shape)).astype(np.float16)
-        labels = {layer: resample_labels(case.labels(layer), shape) for layer in case.layers}
-        z_mm = slice_positions(case.shape[0], shape[0], case.spacing[0])
-        voxels, entries = sample_foreground(labels, case.contract, z_mm, case.sha256)
+        image, labels, z_axis, z_mm, z_step = self._planned(case)
+        voxels, entries = sample_foreground(labels, case.contract, z_mm, case.sha256, z_axis)
         meta = {
-            "shape": list(shape),
+            "shape": list(image.shape),
             "contract": case.contract.to_json(),
+            "z_axis": z_axis,
             "z_origin": float(z_mm[0]),
-            "z_step": case.spacing[0] * case.shape[0] / shape[0],
+            "z_step": z_step,
             "entries": entries,
         }
         with atomic_directory(target) as folder:
@@ -198,6 +213,30 @@ class PlanStore:
                 np.save(folder / f"labels-{layer}.npy", grid)
             np.save(folder / "foreground.npy", voxels)
             (folder / META).write_text(json.dumps(meta), encoding="utf-8")
+
+    def _planned(
+        self, case: Case
+    ) -> tuple[NDArray[np.float16], dict[str, NDArray[np.uint8]], int, NDArray[np.float64], float]:
+        """Image and labels on the plan's grid, the axis along the body, its slices and step."""
+        if self._preparer is None:
+            shape = grid_shape(case.shape, case.spacing, self._target)
+            image = self._normalise(resample_image(case.ct(), shape)).astype(np.float16)
+            labels = {layer: resample_labels(case.labels(layer), shape) for layer in case.layers}
+            z_mm = slice_positions(case.shape[0], shape[0], case.spacing[0])
+            return image, labels, 0, z_mm, case.spacing[0] * case.shape[0] / shape[0]
+        prepared = self._preparer(case.ct(), case.spacing, case.axcodes, self.plan)
+        a, b, c = prepared.image.shape
+        labels = {
+            layer: resample_labels(own_order(case.labels(layer), prepared), (a, b, c))
+            for layer in case.layers
+        }
+        z_axis, kept = prepared.axes[0], prepared.box[0]
+        size, planned = kept.stop - kept.start, prepared.image.shape[z_axis]
+        z_mm = slice_positions(size, planned, case.spacing[0]) + kept.start * case.spacing[0]
+        z_step = case.spacing[0] * size / planned
+        if prepared.flips[0]:
+            z_mm, z_step = z_mm[::-1], -z_step
+        return prepared.image.astype(np.float16), labels, z_axis, z_mm, z_step
 
     def _normalise(self, hu: NDArray[np.float32]) -> NDArray[np.float32]:
         clipped = np.clip(hu, *self._clip)

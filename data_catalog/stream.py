@@ -190,9 +190,10 @@ class PatchStream:
         for layer, grid in case.labels.items():
             labels[layer] = np.zeros(size, dtype=np.uint8)
             labels[layer][place] = grid[inside]
-        slices = np.arange(corner[0], corner[0] + size[0], dtype=np.float64)
+        axis = case.z_axis
+        slices = np.arange(corner[axis], corner[axis] + size[axis], dtype=np.float64)
         z_mm = case.z_origin + slices * case.z_step
-        return Patch(image, labels, case.contract, z_mm, case.case_id)
+        return Patch(image, labels, case.contract, z_mm, case.case_id, axis)
 
     def _load(self, index: int) -> PlannedCase:
         store, case_id = self._cases[index]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from clnet.errors import Incompatible, IntegrityError
 from clnet.model.body_part_curve import Range
-from clnet.model.decoder import Decoder, DecoderConfig
+from clnet.model.decoder import Decoder, DecoderConfig, make_decoder
 from clnet.model.encoder import Encoder, EncoderConfig, freeze
 from clnet.model.plan import Plan
 from clnet.model.survivors import POSITIONS, decode_survivors, encode_survivors, float16_exact
@@ -150,7 +150,7 @@ def encode_encoder(encoder: Encoder, plan: Plan) -> bytes:
 def decode_encoder(data: bytes) -> tuple[Encoder, Plan]:
     """A frozen encoder and its plan from bytes."""
     tensors, info = unpack_artefact("encoder", data)
-    encoder = Encoder(EncoderConfig.from_dict(info["config"]))
+    encoder = EncoderConfig.from_dict(info["config"]).make()
     _load(encoder, tensors)
     return freeze(encoder), Plan.from_dict(info["plan"])
 
@@ -175,10 +175,10 @@ def decode_decoder(data: bytes) -> tuple[Decoder, DecoderInfo]:
     packed, values = unpack_artefact("decoder", data)
     info = DecoderInfo.from_dict(values)
     with torch.device("meta"):
-        shape = Decoder(info.config, info.encoder_config).state_dict()
+        shape = make_decoder(info.config, info.encoder_config).state_dict()
     if sum(value.numel() for value in shape.values()) > LARGEST:
         raise Incompatible(f"decoder {info.config.group}: more than {LARGEST} parameters")
-    decoder = Decoder(info.config, info.encoder_config)
+    decoder = make_decoder(info.config, info.encoder_config)
     unfold = decode_survivors if POSITIONS in packed else _dense
     _load(decoder, unfold(packed, decoder.state_dict()))
     decoder.requires_grad_(False)

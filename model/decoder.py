@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,15 @@ from clnet.model.numerics import seeded
 from clnet.model.remains import Reading, Remains
 from clnet.model.support import HIDDEN, FeatureLevelSupport
 
-__all__ = ["Channel", "Decoder", "DecoderConfig", "Supporter", "adopt", "build_decoder"]
+__all__ = [
+    "Channel",
+    "Decoder",
+    "DecoderConfig",
+    "Supporter",
+    "adopt",
+    "build_decoder",
+    "make_decoder",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,8 @@ class Channel:
 
     Attributes:
         name: canonical id, a leaf or a composite that only unions teach.
-        members: the leaf anatomies it stands for.
+        members: the leaf anatomies it stands for; none in a channel of an imported network that
+            is ignored: it competes for voxels, and what it wins is background.
     """
 
     name: str
@@ -57,6 +66,10 @@ class DecoderConfig:
         heads: scales with logits of their own, for deep supervision and support.
         supporters: decoders this one leans on.
         remains: of a compacted decoder.
+        kind: whose blocks it is made of. One imported from an nnU-Net has widths and kernels of
+            its encoder's configuration.
+        regions: whether channels are painted in order, each where it beats background, instead
+            of excluding each other (an nnU-Net trained on regions).
     """
 
     group: str
@@ -67,12 +80,16 @@ class DecoderConfig:
     heads: int = 3
     supporters: tuple[Supporter, ...] = ()
     remains: Remains | None = None
+    kind: Literal["clnet", "nnunet"] = "clnet"
+    regions: bool = False
 
     def __post_init__(self) -> None:
-        if not self.channels:
-            raise InputError(f"decoder {self.group}: has no anatomy to segment")
         members = [m for channel in self.channels for m in channel.members]
-        if len(members) != len(set(members)):
+        if not members:
+            raise InputError(f"decoder {self.group}: has no anatomy to segment")
+        if self.kind not in ("clnet", "nnunet"):
+            raise Incompatible(f"decoder {self.group}: kind {self.kind!r} is not known here")
+        if self.kind == "clnet" and len(members) != len(set(members)):
             raise InputError(f"decoder {self.group}: an anatomy stands in two channels")
         if not 1 <= self.heads <= len(self.widths):
             raise InputError(f"decoder {self.group}: heads must be 1 to {len(self.widths)}")
@@ -85,13 +102,16 @@ class DecoderConfig:
 
         The head is linear, as averaging and resampling are; support is not.
         """
-        return not self.supporters and len(self.channels) + 1 > self.widths[0]
+        own = self.kind == "clnet" and not self.supporters
+        return own and len(self.channels) + 1 > self.widths[0]
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-able values."""
         values = asdict(self)
         if self.remains is None:  # as it always was, so that equal decoders keep equal bytes
             del values["remains"]
+        if self.kind == "clnet":  # as it always was, so that equal decoders keep equal bytes
+            del values["kind"], values["regions"]
         return values
 
     @classmethod
@@ -106,6 +126,8 @@ class DecoderConfig:
             heads=values["heads"],
             supporters=tuple(Supporter(s["sha256"], s["channels"]) for s in values["supporters"]),
             remains=Remains.from_dict(values["remains"]) if values.get("remains") else None,
+            kind=values.get("kind", "clnet"),
+            regions=values.get("regions", False),
         )
 
 
@@ -140,6 +162,10 @@ class Decoder(nn.Module):
                 f"{len(encoder.features)} stages; give {len(encoder.features) - 1}"
             )
         self.config = config
+        self._build(encoder)
+
+    def _build(self, encoder: EncoderConfig) -> None:
+        config = self.config
         kernels = config.kernels or ((3, 3, 3),) * len(config.widths)
         seen = sum(s.channels for s in config.supporters)
         supported = config.heads if seen else 0
@@ -193,6 +219,15 @@ class Decoder(nn.Module):
                     own = self.support[s](own, [outputs[s] for outputs in supporters])
                 outputs.insert(0, own)
         return outputs
+
+
+def make_decoder(config: DecoderConfig, encoder: EncoderConfig) -> Decoder:
+    """A decoder of this shape; its weights are still to be loaded."""
+    if config.kind == "nnunet":
+        from clnet.model.nnunet.network import NnunetDecoder
+
+        return NnunetDecoder(config, encoder)
+    return Decoder(config, encoder)
 
 
 def build_decoder(config: DecoderConfig, encoder: EncoderConfig, seed: int) -> Decoder:

@@ -11,9 +11,9 @@ from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
 from clnet.errors import InputError
-from clnet.model.numerics import seeded
+from clnet.model.numerics import Precision, seeded
 
-__all__ = ["Encoder", "EncoderConfig", "build_encoder", "conv_block", "freeze"]
+__all__ = ["Encoder", "EncoderConfig", "build_encoder", "conv_block", "freeze", "triple"]
 
 Kernel = tuple[int, int, int]
 
@@ -50,16 +50,29 @@ class EncoderConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
-        """Inverse of :meth:`to_dict`."""
-        return cls(
+        """Inverse of :meth:`to_dict`, of an imported network's configuration too."""
+        if values.get("kind") == "nnunet":
+            from clnet.model.nnunet.network import NnunetEncoderConfig
+
+            return NnunetEncoderConfig.of(values["architecture"], values["kwargs"])
+        return EncoderConfig(
             features=tuple(values["features"]),
-            strides=tuple(_triple(s) for s in values["strides"]),
-            kernels=tuple(_triple(k) for k in values["kernels"]),
+            strides=tuple(triple(s) for s in values["strides"]),
+            kernels=tuple(triple(k) for k in values["kernels"]),
             convs=tuple(values["convs"]),
         )
 
+    def precision(self, device: torch.device) -> Precision:
+        """What to compute its features and its decoders in, where nobody asks for another."""
+        return "auto"
 
-def _triple(values: Sequence[int]) -> Kernel:
+    def make(self) -> Encoder:
+        """An encoder of this shape; its weights are still to be loaded or initialised."""
+        return Encoder(self)
+
+
+def triple(values: Sequence[int]) -> Kernel:
+    """Three sizes, ``(z, y, x)``."""
     z, y, x = values
     return int(z), int(y), int(x)
 
@@ -88,6 +101,11 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.stages = nn.ModuleList(self._stages())
+
+    def _stages(self) -> list[nn.Module]:
+        """What turns one scale into the next, finest first."""
+        config = self.config
         stages: list[nn.Module] = []
         channels = 1
         for features, stride, kernel, convs in zip(
@@ -97,7 +115,7 @@ class Encoder(nn.Module):
             blocks += [conv_block(features, features, kernel, (1, 1, 1)) for _ in range(convs - 1)]
             stages.append(nn.Sequential(*blocks))
             channels = features
-        self.stages = nn.ModuleList(stages)
+        return stages
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Features of `image`, finest first."""

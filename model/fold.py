@@ -119,7 +119,7 @@ class Merger:
         z, y, x = (slice(*cut.rows) for cut in where)
         found: dict[str, _State] = {layer: s.at((z, y, x)) for layer, s in self._kept.items()}
         for tier in self._tiers[index]:
-            for key, claims in self._claims(tier, z, blocks).items():
+            for (key, _), claims in self._claims(tier, z, blocks).items():
                 codes = self._gated(key, claims, z)
                 self._claim(found, (z, y, x), claims.box, codes, claims.score)
             if self._ends[tier] == index:
@@ -135,19 +135,23 @@ class Merger:
         lost = zip(self._book.outputs, self._suppressed[1:], strict=True)
         return Merged(self.labels, self.names, {o.anatomy: int(n) for o, n in lost if n})
 
-    def _claims(self, tier: int, z: slice, blocks: Mapping[str, Block]) -> dict[str, Claims]:
-        """What each decoder of a tier sees, without what a more certain one denies."""
+    def _claims(
+        self, tier: int, z: slice, blocks: Mapping[str, Block]
+    ) -> dict[tuple[str, int], Claims]:
+        """What each decoder of a tier sees, without what a more certain one denies.
+
+        By decoder and, of one that paints regions, by layer.
+        """
         found = {}
         votes: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}
-        for key, block in blocks.items():
-            claimant = self._claimants[key]
-            if claimant.tier != tier:
-                continue
-            contested = claimant.contested
-            claims = claimant.readout.claims(block, contested, everywhere=bool(contested))
+        mine = [key for key in blocks if self._claimants[key].tier == tier]
+        for key, layer in ((k, n) for k in mine for n in self._layers(k)):
+            claimant, block = self._claimants[key], blocks[key]
+            contested = self._contested(key, layer)
+            claims = claimant.readout.claims(block, contested, bool(contested), layer)
             if not claims.channel.size:
                 continue
-            found[key] = claims
+            found[key, layer] = claims
             covered = block.z.covered().numpy()
             for output, probability in zip(contested, claims.chosen, strict=True):
                 looks = covered & claimant.admitted[output, z]
@@ -160,11 +164,19 @@ class Merger:
                     best[wins], verdict[wins] = certain[wins], says[wins]
                 else:
                     votes[code] = certain.astype(np.float32), says
-        for key, claims in found.items():
-            for output in self._claimants[key].contested:
+        for (key, layer), claims in found.items():
+            for output in self._contested(key, layer):
                 _, verdict = votes[int(self._codes[key][output + 1])]
                 claims.channel[(claims.channel == output + 1) & ~verdict] = 0
         return found
+
+    def _layers(self, key: str) -> range:
+        return range(len(self._claimants[key].readout.layers))
+
+    def _contested(self, key: str, layer: int) -> list[int]:
+        claimant = self._claimants[key]
+        channels = claimant.readout.layers[layer]
+        return [output for output in claimant.contested if output + 1 in channels]
 
     def _gated(self, key: str, claims: Claims, z: slice) -> Codes:
         """Codes of what is claimed on slices that admit it; the rest is counted."""

@@ -22,10 +22,13 @@ from clnet.errors import InputError
 
 __all__ = [
     "Orientation",
+    "canonical_view",
     "from_canonical",
     "image_matrix",
     "in_scan_order",
     "linear_matrix",
+    "nearest_indices",
+    "orientation_from",
     "orientation_of",
     "plan_shape",
     "resample",
@@ -83,6 +86,18 @@ def orientation_of(affine: NDArray[Any]) -> Orientation:
     return Orientation((z, y, x), (signs[z] < 0, signs[y] > 0, signs[x] > 0))
 
 
+def orientation_from(codes: str) -> Orientation:
+    """The orientation of an array with these axis codes, such as ``RAS`` (nibabel's meaning)."""
+    backwards, forwards = "IAR", "SPL"  # against and along canonical z, y, x
+    axes = [
+        next(i for i, code in enumerate(codes) if code in pair)
+        for pair in zip(backwards, forwards, strict=True)
+    ]
+    z, y, x = axes
+    flips = [codes[axis] == code for axis, code in zip(axes, backwards, strict=True)]
+    return Orientation((z, y, x), (flips[0], flips[1], flips[2]))
+
+
 def to_canonical(
     array: NDArray[Any], affine: NDArray[Any]
 ) -> tuple[NDArray[Any], Spacing, Orientation]:
@@ -96,7 +111,12 @@ def to_canonical(
     orientation = orientation_of(affine)
     zooms = np.sqrt((np.asarray(affine, dtype=np.float64)[:3, :3] ** 2).sum(axis=0))
     z, y, x = (float(zooms[axis]) for axis in orientation.axes)
-    return _flip(array.transpose(orientation.axes), orientation), (z, y, x), orientation
+    return canonical_view(array, orientation), (z, y, x), orientation
+
+
+def canonical_view(array: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
+    """A view of an array of `orientation` with canonical axes."""
+    return _flip(array.transpose(orientation.axes), orientation)
 
 
 def from_canonical(labels: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
@@ -137,6 +157,12 @@ def linear_matrix(source: int, target: int) -> Tensor:
     matrix[np.arange(target), below] += 1 - weight
     matrix[np.arange(target), np.minimum(below + 1, source - 1)] += weight
     return torch.from_numpy(matrix)
+
+
+def nearest_indices(source: int, target: int) -> Tensor:
+    """Source voxel nearest to each target voxel over a fixed field of view; halves go up."""
+    centres = (np.arange(target) + 0.5) * (source / target) - 0.5
+    return torch.from_numpy(np.clip(np.floor(centres + 0.5), 0, source - 1).astype(np.int64))
 
 
 @lru_cache(maxsize=64)

@@ -37,12 +37,14 @@ class Axis:
     weights: Tensor
 
     @classmethod
-    def of(cls, size: int, patch: int, window: SlidingWindow) -> Axis:
-        """Windows that cover `size` voxels, as `window` asks."""
-        padded = max(size, patch)
-        before = (padded - size) // 2
+    def of(cls, size: int, patch: int, window: SlidingWindow, axis: int = 0) -> Axis:
+        """Windows that cover `size` voxels of the canonical axis `axis`, as `window` asks."""
+        padded, turned = max(size, patch), window.turned(axis)
+        before = (padded - size + turned) // 2
         starts = window.starts(padded, patch)
-        offsets = np.arange(patch) - (patch - 1) / 2
+        if turned:
+            starts = [padded - patch - start for start in reversed(starts)]
+        offsets = np.arange(patch) - window.centre(axis, patch)
         bell = np.exp(-0.5 * (offsets / (SIGMA * patch)) ** 2)
         total = np.zeros(padded)
         for start in starts:
@@ -79,7 +81,7 @@ class Grid:
         cls, shape: tuple[int, int, int], patch: tuple[int, int, int], window: SlidingWindow
     ) -> Grid:
         """The grid over a volume of `shape`."""
-        z, y, x = (Axis.of(size, p, window) for size, p in zip(shape, patch, strict=True))
+        z, y, x = (Axis.of(shape[axis], patch[axis], window, axis) for axis in range(3))
         return cls(z, y, x)
 
     def row(self, index: int, y: Interval, x: Interval) -> list[tuple[int, int, int]]:

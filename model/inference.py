@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from clnet.errors import Incompatible, InputError
 from clnet.model.artefact import DecoderInfo
 from clnet.model.decoder import Decoder
+from clnet.model.geometry import Orientation, Shape
 from clnet.model.numerics import Precision, autocast
 
 __all__ = [
@@ -114,6 +115,8 @@ class SlidingWindow:
         overlap: fraction of a window that its neighbour shares, at least; 0 to below 1.
         in_flight: windows whose logits may be pending at once.
         precision: of encoder and decoders.
+        frame: how the axes of an imported network lie to the canonical ones; its windows are
+            placed as nnU-Net places them, seen from its side. None for networks of our own.
         mirror: axes (0, 1, 2 for z, y, x) along which each window is also seen mirrored, in
             all combinations, as nnU-Net's test-time augmentation does. Off by default: a
             mirrored body has its sides swapped.
@@ -123,6 +126,7 @@ class SlidingWindow:
     in_flight: int = 2
     precision: Precision = "auto"
     mirror: tuple[int, ...] = ()
+    frame: Orientation | None = None
 
     def __post_init__(self) -> None:
         if not set(self.mirror) <= {0, 1, 2} or len(set(self.mirror)) != len(self.mirror):
@@ -142,6 +146,36 @@ class SlidingWindow:
         """Evenly spread first indices of the windows along an axis of `size` >= `patch`."""
         count = int(np.ceil((size - patch) / max(1.0, patch * (1 - self.overlap)))) + 1
         return [round(i) for i in np.linspace(0, size - patch, count)]
+
+    def canonical(self, sizes: Shape) -> Shape:
+        """Sizes along the network's axes, as ``(z, y, x)``."""
+        z, y, x = (0, 1, 2) if self.frame is None else self.frame.axes
+        return sizes[z], sizes[y], sizes[x]
+
+    def turned(self, axis: int) -> bool:
+        """Whether the network sees canonical axis `axis` the other way round."""
+        return self.frame is not None and self.frame.flips[axis]
+
+    def centre(self, axis: int, patch: int) -> float:
+        """Where a window's weights peak; nnU-Net's do half a voxel off the middle."""
+        if self.frame is None:
+            return (patch - 1) / 2
+        return patch - 1 - patch // 2 if self.turned(axis) else patch // 2
+
+    def seen(self, patch: Tensor) -> Tensor:
+        """A canonical patch ``(B, C, Z, Y, X)`` as the network sees it."""
+        if self.frame is None:
+            return patch
+        axes = [self.frame.axes.index(axis) + 2 for axis in range(3)]
+        flipped = patch.flip([a + 2 for a in range(3) if self.frame.flips[a]])
+        return flipped.permute(0, 1, *axes).contiguous()
+
+    def unseen(self, logits: Tensor) -> Tensor:
+        """Inverse of :meth:`seen`, for logits."""
+        if self.frame is None:
+            return logits
+        canonical = logits.permute(0, 1, *(axis + 2 for axis in self.frame.axes))
+        return canonical.flip([a + 2 for a in range(3) if self.frame.flips[a]])
 
 
 def with_supporters(

@@ -11,8 +11,16 @@ from torch import Tensor
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.model.artefact import DecoderInfo
 from clnet.model.body_part_curve import Range
+from clnet.model.decoder import DecoderConfig
 
-__all__ = ["Output", "composite_of", "fold_logits", "outputs_of", "unlearned"]
+__all__ = [
+    "Output",
+    "composite_of",
+    "fold_logits",
+    "ignored_channels",
+    "outputs_of",
+    "unlearned",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ def outputs_of(info: DecoderInfo) -> tuple[Output, ...]:
     members: dict[str, tuple[str, ...]] = {}
     for index, channel in enumerate(info.config.channels, start=1):
         own = set(channel.members)
+        if not own:
+            continue
         if channel.name in learned or own <= learned:
             name, stands_for = channel.name, channel.members
         else:
@@ -86,16 +96,23 @@ def unlearned(info: DecoderInfo) -> tuple[str, ...]:
     return tuple(leaf for leaf in leaves if leaf not in covered)
 
 
-def fold_logits(logits: Tensor, outputs: Sequence[Output], temperature: float) -> Tensor:
-    """Calibrated logits ``(1 + outputs, Z, Y, X)``: background, then each output.
+def ignored_channels(config: DecoderConfig) -> tuple[int, ...]:
+    """Channels of an imported network that stand for nothing here, but win voxels of their own."""
+    return tuple(k for k, channel in enumerate(config.channels, start=1) if not channel.members)
+
+
+def fold_logits(
+    logits: Tensor, outputs: Sequence[Output], temperature: float, ignored: Sequence[int] = ()
+) -> Tensor:
+    """Calibrated logits ``(1 + outputs, Z, Y, X)``: background, each output, what is ignored.
 
     A sum of probabilities is the log-sum-exp of logits, so that softmax of the result gives
     the summed probabilities.
     """
     scaled = logits if temperature == 1 else logits / temperature
-    reported = {channel for output in outputs for channel in output.channels}
-    background = [c for c in range(len(logits)) if c not in reported]
-    plan = [background, *(list(output.channels) for output in outputs)]
+    kept = {channel for output in outputs for channel in output.channels} | set(ignored)
+    background = [c for c in range(len(logits)) if c not in kept]
+    plan = [background, *(list(output.channels) for output in outputs), *([c] for c in ignored)]
     if all(channels == [index] for index, channels in enumerate(plan)):
         return scaled
     return torch.stack([_summed(scaled, channels) for channels in plan])

@@ -44,6 +44,9 @@ class Plan:
             raise InputError(f"plan: patch_size {self.patch_size}: three positive sizes expected")
         if self.std <= 0 or self.clip[0] >= self.clip[1]:
             raise InputError(f"plan: clip {self.clip}, std {self.std}: not an intensity scheme")
+        self._check_orientation()
+
+    def _check_orientation(self) -> None:
         if self.orientation != "LPS":
             raise InputError(f"plan: orientation {self.orientation}: only LPS is supported")
 
@@ -63,11 +66,15 @@ class Plan:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Plan:
-        """Inverse of :meth:`to_dict`."""
+        """Inverse of :meth:`to_dict`, of an imported network's plan too."""
+        if values.get("kind") == "nnunet":
+            from clnet.model.nnunet.plan import NnunetPlan
+
+            return NnunetPlan.of(values)
         z, y, x = values["spacing"]
         pz, py, px = values["patch_size"]
         low, high = values["clip"]
-        return cls(
+        return Plan(
             spacing=(float(z), float(y), float(x)),
             patch_size=(int(pz), int(py), int(px)),
             clip=(float(low), float(high)),

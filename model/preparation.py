@@ -24,6 +24,9 @@ from clnet.model.geometry import (
     resample_into,
     to_canonical,
 )
+from clnet.model.nnunet.inference import scan_curve
+from clnet.model.nnunet.plan import NnunetPlan
+from clnet.model.nnunet.preprocessing import prepare as prepare_nnunet
 from clnet.model.plan import Plan
 from clnet.model.scratch import Scratch
 from clnet.model.watch import Watch
@@ -45,6 +48,7 @@ class Prepared:
         back: linear interpolation from the plan's grid to the canonical one, a matrix
             ``(canonical, plan)`` per axis. Rows of zeros lie outside the plan's grid.
         curve: scan-wide body-part scores, or None without a body-part model.
+        frame: how an imported network's axes lie to the canonical ones, or None.
     """
 
     ct: NDArray[Any]
@@ -53,6 +57,7 @@ class Prepared:
     image: NDArray[np.float32]
     back: tuple[Tensor, Tensor, Tensor]
     curve: BodyPartCurve | None
+    frame: Orientation | None = None
 
     @property
     def shape(self) -> Shape:
@@ -89,6 +94,11 @@ def prepare(
         InputError: the image is not a volume of finite HU.
     """
     canonical, spacing, orientation = to_canonical(ct, affine)
+    if isinstance(plan, NnunetPlan):
+        own = prepare_nnunet(canonical, spacing, orientation, plan)
+        curve = None if bpr is None else scan_curve(bpr, canonical, spacing)
+        watch.check()
+        return Prepared(canonical, spacing, orientation, own.canonical, own.back, curve, own.frame)
     z, y, x = canonical.shape
     shape = plan_shape((z, y, x), spacing, plan.spacing)
     image = scratch.zeros(shape, np.float32)

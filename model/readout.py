@@ -62,23 +62,45 @@ class Readout:
         outputs: the anatomies that the decoder reports.
         temperature: calibrates its logits.
         head: makes logits of what is summed; None where that is logits already.
+        ignored: channels of an imported network that stand for nothing, but win voxels.
+        regions: outputs do not exclude each other: they are painted in order, those of one
+            layer over each other, each where it beats background.
     """
 
     outputs: tuple[Output, ...]
     temperature: float = 1.0
     head: nn.Conv3d | None = None
+    ignored: tuple[int, ...] = ()
+    regions: bool = False
+
+    @property
+    def layers(self) -> list[list[int]]:
+        """Channels that exclude each other, after folding: all, or per layer where painted."""
+        if not self.regions:
+            return [list(range(1, len(self.outputs) + 1))]
+        layers: dict[str, list[int]] = {}
+        for channel, output in enumerate(self.outputs, start=1):
+            layers.setdefault(output.layer, []).append(channel)
+        return list(layers.values())
 
     def logits(self, block: Block, rows: slice | None = None) -> Tensor:
         """The decoder's own logits ``(K + 1, Z, Y, X)`` on rows along z of the block."""
         return self._head(_resampled(block, rows or slice(0, block.z.length), _ALL, _ALL))
 
-    def claims(self, block: Block, chosen: Sequence[int] = (), everywhere: bool = False) -> Claims:
+    def claims(
+        self,
+        block: Block,
+        chosen: Sequence[int] = (),
+        everywhere: bool = False,
+        layer: int = 0,
+    ) -> Claims:
         """The best channel of every voxel in the part of the block where one may be found.
 
         Args:
             block: around what.
             chosen: outputs whose probabilities are wanted too.
             everywhere: look at the whole block, background included.
+            layer: which of :attr:`layers`.
         """
         box = _whole(block) if everywhere else self._reach(block)
         shape = tuple(part.stop - part.start for part in box)
@@ -86,6 +108,10 @@ class Readout:
         score = np.zeros(shape, np.float32)
         wanted = np.zeros((len(chosen), *shape), np.float32)
         covered = block.z.covered().numpy()
+        outside = [
+            ~cut.covered().numpy()[part]
+            for cut, part in zip((block.y, block.x), box[1:], strict=True)
+        ]
         channels = len(block.sums)
         classes = channels if self.head is None else max(channels, self.head.out_channels)
         area = shape[1] * shape[2] * classes
@@ -93,15 +119,21 @@ class Readout:
         for first in range(box[0].start, box[0].stop, step):
             rows = slice(first, min(first + step, box[0].stop))
             logits = self._head(_resampled(block, rows, box[1], box[2]))
-            folded = fold_logits(logits, self.outputs, self.temperature)
-            best, index = folded.max(dim=0)
-            total = torch.logsumexp(folded, dim=0)
+            folded = fold_logits(logits, self.outputs, self.temperature, self.ignored)
+            if self.regions:
+                index = _painted(folded, self.layers[layer])
+                probabilities = torch.sigmoid(folded - folded[:1])
+            else:
+                index = folded.argmax(dim=0)
+                probabilities = torch.exp(folded - torch.logsumexp(folded, dim=0))
             at = slice(rows.start - box[0].start, rows.stop - box[0].start)
-            channel[at] = index.cpu().numpy()
+            channel[at] = torch.where(index > len(self.outputs), 0, index).cpu().numpy()
             channel[at][~covered[rows]] = 0
-            score[at] = torch.exp(best - total).cpu().numpy()
+            channel[at][:, outside[0]] = 0
+            channel[at][:, :, outside[1]] = 0
+            score[at] = probabilities.gather(0, index[None])[0].cpu().numpy()
             for k, output in enumerate(chosen):
-                wanted[k, at] = torch.exp(folded[output + 1] - total).cpu().numpy()
+                wanted[k, at] = probabilities[output + 1].cpu().numpy()
         return Claims(box, channel, score, wanted)
 
     def _head(self, values: Tensor) -> Tensor:
@@ -126,12 +158,20 @@ class Readout:
         planes = []
         for plane in block.sums.unbind(dim=1):
             logits = self._head(plane[:, None].contiguous())
-            folded = fold_logits(logits, self.outputs, self.temperature)
+            folded = fold_logits(logits, self.outputs, self.temperature, self.ignored)
             planes.append((folded[1:] > logits[:1] / self.temperature).any(dim=0))
         found = torch.cat(planes).cpu()
         seen = (found.any(2).any(1), found.any(2).any(0), found.any(1).any(0))
         z, y, x = (_reached(cut, near) for cut, near in zip(cuts, seen, strict=True))
         return (z, y, x) if z.stop and y.stop and x.stop else _NOWHERE
+
+
+def _painted(folded: Tensor, channels: Sequence[int]) -> Tensor:
+    """Channel of the topmost region of every voxel, or 0."""
+    index = torch.zeros(folded.shape[1:], dtype=torch.int64, device=folded.device)
+    for channel in channels:
+        index[folded[channel] > folded[0]] = channel
+    return index
 
 
 _ALL = slice(None)

@@ -32,7 +32,8 @@ from clnet.model.inference import (
 )
 from clnet.model.memory import default_budget, needs
 from clnet.model.merge import Codebook, MergePolicy, contests
-from clnet.model.outputs import Output, outputs_of
+from clnet.model.nnunet.inference import imported_window
+from clnet.model.outputs import Output, ignored_channels, outputs_of
 from clnet.model.plan import Plan
 from clnet.model.preparation import Prepared, prepare
 from clnet.model.readout import Block, Readout
@@ -220,22 +221,25 @@ class SegmentationModel:
     ) -> Stream:
         """The scan with the decoders that are wanted, by ref on plan slices, and their support."""
         running = [decoder for decoder in self.decoders if decoder.ref in slices]
+        window = self.window
+        if scan.frame is not None:
+            window = imported_window(window, scan.frame, self.encoder)
         return Stream(
             scan.image,
             self.plan.air,
-            Grid.of(scan.plan_shape, self.plan.patch_size, self.window),
+            Grid.of(scan.plan_shape, window.canonical(self.plan.patch_size), window),
             Blocks.of(back),
             self.encoder,
             {d.sha256: d for d in with_supporters(running, self.decoders)},
             slices,
-            self.window,
-            run if run is not None else LocalRunner(self.window.precision),
+            window,
+            run if run is not None else LocalRunner(window.precision),
         )
 
     def _schedule(
         self, stream: Stream, bonds: Mapping[str, str], memory_budget: int | None
     ) -> Schedule:
-        need = needs(self.encoder, stream.decoders, self.plan.patch_size, self.window)
+        need = needs(self.encoder, stream.decoders, self.plan.patch_size, stream.window)
         demands = [
             Demand(
                 d.ref,
@@ -254,7 +258,8 @@ class SegmentationModel:
     def _readout(self, decoder: LoadedDecoder, outputs: tuple[Output, ...]) -> Readout:
         temperature = decoder.info.temperature if self.policy.calibration else 1.0
         head = finest_head(decoder) if decoder.info.config.deferred else None
-        return Readout(outputs, temperature, head)
+        config = decoder.info.config
+        return Readout(outputs, temperature, head, ignored_channels(config), config.regions)
 
 
 def decoder_logits(
@@ -302,4 +307,4 @@ def _hull(admitted: NDArray[np.bool_], back: Tensor) -> Interval:
     """Plan slices that the admitted slices of the scan are interpolated from, without gaps."""
     rows = back.numpy()[admitted.any(axis=0)]
     needed = np.flatnonzero((rows > 0).any(axis=0))
-    return int(needed[0]), int(needed[-1]) + 1
+    return (int(needed[0]), int(needed[-1]) + 1) if len(needed) else (0, 0)

@@ -132,7 +132,7 @@ class Stream:
         for flips in self.window.flips:
             axes = [axis + 2 for axis in flips]
             with autocast(self.window.precision, patch.device):
-                features = self.encoder(patch.flip(axes) if axes else patch)
+                features = self.encoder(self.window.seen(patch.flip(axes) if axes else patch))
             logits: dict[str, Sequence[Tensor]] = {}
             adding.begin()
             for decoder in needed:
@@ -214,6 +214,6 @@ class _Adding:
     def _sum(
         self, ref: str, window: Index, outputs: Sequence[Tensor], flips: tuple[int, ...]
     ) -> None:
-        output = outputs[0][0]
+        output = self._stream.window.unseen(outputs[0])[0]
         output = output.flip([axis + 1 for axis in flips]) if flips else output
         self._sums[ref].add(self._stream.grid, window, output, self._share)

@@ -89,7 +89,7 @@ def supervise(
         if len(table) == 1:
             allowed[b] = table[0][codes.long()]
         else:
-            slices = torch.arange(shape[0]).view(-1, 1, 1)
+            slices = torch.arange(shape[patch.z_axis]).view(_along(patch))
             allowed[b] = table[slices, codes.long()]
         for indices, values, unsure, known in _regions(patch.contract, layer, channels, patch.z_mm):
             blank = torch.zeros((len(patches), *shape), dtype=torch.bool)
@@ -97,12 +97,17 @@ def supervise(
             truth[b] |= torch.isin(codes, torch.tensor(values, dtype=torch.uint8))
             where = knowns.setdefault(indices, torch.zeros_like(blank))
             certain = ~torch.isin(codes, torch.tensor([UNKNOWN, *unsure], dtype=torch.uint8))
-            where[b] |= torch.from_numpy(known).view(-1, 1, 1) & certain
+            where[b] |= torch.from_numpy(known).view(_along(patch)) & certain
     regions = tuple(
         Region(indices, truths[indices].to(device), knowns[indices].to(device))
         for indices in sorted(truths)
     )
     return Supervision(allowed.permute(0, 4, 1, 2, 3).to(device), regions)
+
+
+def _along(patch: Patch) -> list[int]:
+    """Shape of a value per slice, to be spread over the patch."""
+    return [-1 if axis == patch.z_axis else 1 for axis in range(3)]
 
 
 def _inside(within: tuple[float, float] | None, z_mm: np.ndarray) -> np.ndarray:

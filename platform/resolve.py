@@ -159,7 +159,8 @@ def resolve(
     base = registry.decoder(job.base) if job.base else None
     supporters = [registry.decoder(ref) for ref in job.supporters]
     if base is None:
-        widths = job.widths or WIDTHS[: len(encoder.config["features"]) - 1]
+        scales = len(encoder.config["features"]) - 1
+        widths = job.widths or (*WIDTHS, *WIDTHS[-1:] * scales)[:scales]
         config = DecoderConfig(
             group=group.id,
             layer=group.layer,

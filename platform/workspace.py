@@ -43,8 +43,9 @@ class Workspace:
     def catalog(self) -> Catalog:
         """The catalog of datasets."""
         from clnet.data_catalog import Catalog
+        from clnet.model.preparers import PREPARERS
 
-        return Catalog(self.root / "datasets")
+        return Catalog(self.root / "datasets", preparers=PREPARERS)
 
     @property
     def runs(self) -> Path:

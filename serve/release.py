@@ -61,6 +61,8 @@ def load_release(
         NotFound: no such release, or an artefact is missing.
         IntegrityError: an artefact is damaged.
     """
+    import torch
+
     from clnet.model.artefact import decode_encoder
     from clnet.model.body_part import decode_body_part_model
     from clnet.model.inference import SlidingWindow
@@ -83,7 +85,9 @@ def load_release(
         bpr,
         decoders,
         MergePolicy.from_dict(policy),
-        SlidingWindow(in_flight=in_flight),
+        SlidingWindow(
+            in_flight=in_flight, precision=encoder.config.precision(torch.device(device))
+        ),
     )
 
 

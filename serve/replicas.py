@@ -158,7 +158,8 @@ class DecoderReplica:
         self._device = _device()
         with _open(source) as registry:
             self._decoder = load_decoder(registry, registry.release(release), ref, self._device)
-        self._run = LocalRunner()
+        encoder = self._decoder.info.encoder_config
+        self._run = LocalRunner(encoder.precision(torch.device(self._device)))
 
     def outputs(
         self, features: Sequence[PackedTensor], support: Sequence[Sequence[PackedTensor]]

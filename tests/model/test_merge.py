@@ -35,6 +35,8 @@ class Source:
     tier: int
     first: int
     admitted: np.ndarray
+    ignored: tuple[int, ...] = ()
+    regions: bool = False
 
 
 def output(anatomy: str, channel: int = 1) -> Output:
@@ -77,7 +79,10 @@ def fold(
     found = contests({k: (s.tier, s.outputs) for k, s in keys.items()}) if aware else {}
     claimants = {
         key: Claimant(
-            Readout(s.outputs), s.tier, s.admitted, found[key].outputs if key in found else ()
+            Readout(s.outputs, ignored=s.ignored, regions=s.regions),
+            s.tier,
+            s.admitted,
+            found[key].outputs if key in found else (),
         )
         for key, s in keys.items()
     }
@@ -316,3 +321,43 @@ def test_a_policy_survives_json_and_refuses_the_unknown() -> None:
     assert MergePolicy.from_dict({}) == MergePolicy()
     with pytest.raises(InputError, match="colour"):
         MergePolicy.from_dict({"colour": 1})
+
+
+def test_regions_are_painted_in_order_layer_by_layer() -> None:
+    logits = torch.zeros((4, 1, 1, 4))
+    logits[1, ..., 1:] = 1.0  # kidney, of both sides
+    logits[2, ..., 2:] = 0.5  # the left one, painted over it
+    logits[3, ..., 3] = 2.0  # in a layer of its own
+    outputs = (output("kidney", 1), output("kidney_left", 2), output("aorta", 3))
+    source = Source(outputs, logits, 0, 0, np.ones((3, 1), bool), regions=True)
+    merged = fold([source], (1, 1, 4), depth=1)
+    layer = outputs[2].layer
+    assert layer != outputs[0].layer
+    found = [anatomy_at(merged, outputs[0].layer, (0, 0, x)) for x in range(4)]
+    assert found == [None, "kidney", "kidney_left", "kidney_left"]
+    assert [anatomy_at(merged, layer, (0, 0, x)) for x in range(4)] == [None, None, None, "aorta"]
+
+
+def test_what_an_imported_network_ignores_wins_its_voxels_for_background() -> None:
+    logits = torch.zeros((3, 1, 1, 2))
+    logits[1], logits[2, ..., 1] = 1.0, 3.0
+    source = Source((output("liver", 1),), logits, 0, 0, np.ones((1, 1), bool), ignored=(2,))
+    merged = fold([source], (1, 1, 2), depth=1)
+    assert [anatomy_at(merged, "organ", (0, 0, x)) for x in range(2)] == ["liver", None]
+
+
+def test_what_lies_outside_the_plans_grid_is_nobodys() -> None:
+    head = torch.nn.Conv3d(1, 2, 1)
+    torch.nn.init.constant_(head.bias, 0.0)
+    with torch.no_grad():
+        head.bias[1] = 5.0
+    back = [torch.eye(3) for _ in range(3)]
+    back[2] = torch.cat((torch.zeros(2, 3), torch.eye(3)))
+    blocks = Blocks.of((back[0], back[1], back[2]))
+    (z,), (y,) = blocks.z, blocks.y
+    for x in blocks.x:
+        sums = torch.zeros((1, 3, 3, x.source[1] - x.source[0]))
+        claims = Readout((output("liver"),), head=head).claims(Block(z, y, x, sums), (), True)
+        inside = np.arange(*x.rows) >= 2
+        assert (claims.channel[..., inside] == 1).all()
+        assert not claims.channel[..., ~inside].any()

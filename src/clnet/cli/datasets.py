@@ -16,7 +16,7 @@ from clnet.errors import InputError
 if TYPE_CHECKING:
     from clnet.data_catalog import Dataset, Judgement, Terms
 
-__all__ = ["app"]
+__all__ = ["app", "terms_of"]
 
 
 class ExportTo(Enum):
@@ -104,7 +104,7 @@ def contribute(
             )
         show_judgement(judgement, report, as_json=as_json)
         raise typer.Exit(2 if judgement.report.refused else 0)
-    terms = _terms(
+    terms = terms_of(
         known.terms if known else None, licence, attribution, consent, obligation or None
     )
     judged: list[Judgement] = []
@@ -267,14 +267,18 @@ def _row(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _terms(
+def terms_of(
     terms: Terms | None,
     licence: str | None,
     attribution: str | None,
     consent: str | None,
     obligations: list[str] | None,
 ) -> Terms:
-    """The recipe's terms, with what the options say in their place."""
+    """Terms of a recipe, if there is one, with what the options say in their place.
+
+    Raises:
+        InputError: names the option that is wrong.
+    """
     from pydantic import ValidationError
 
     from clnet.data_catalog import Terms

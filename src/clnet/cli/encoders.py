@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from clnet.cli.datasets import terms_of
 from clnet.cli.jobs import follow, settings_of
 from clnet.cli.options import DEFAULT_WORKSPACE, JsonOption, RayOption, WorkspaceOption, open_hub
 from clnet.cli.show import listing, record
@@ -89,3 +91,62 @@ def plan(
     hub = open_hub(workspace)
     made, network = hub.encoders.plan(tuple(dataset), **settings_of(settings or []))
     record({"plan": made.to_dict(), "network": network.to_dict()}, as_json=as_json)
+
+
+@app.command(
+    "import-nnunet",
+    epilog="Example: clnet encoders import-nnunet "
+    "Dataset291/nnUNetTrainer__nnUNetPlans__3d_fullres --licence Apache-2.0 "
+    "--attribution 'Wasserthal et al. 2023' --obligation BY --orientation RAS",
+)
+def import_nnunet(
+    folder: Annotated[
+        Path, typer.Argument(help="nnU-Net v2 result folder: plans.json, dataset.json, fold_*.")
+    ],
+    licence: Annotated[
+        str, typer.Option(help="Of model and data: SPDX identifier, or LicenseRef-NAME.")
+    ],
+    name: Annotated[str | None, typer.Option(help="Of the encoder; the dataset's.")] = None,
+    fold: Annotated[str | None, typer.Option(help="0 to 4 or all; the only one there.")] = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="File in the fold's folder.")
+    ] = "checkpoint_final.pth",
+    mapping: Annotated[
+        Path | None, typer.Option(help="YAML: label to anatomy or ignore (see docs/labels.md).")
+    ] = None,
+    orientation: Annotated[
+        str | None,
+        typer.Option(help="Axis codes that scans were turned to first, such as RAS."),
+    ] = None,
+    body_part_model: Annotated[
+        str, typer.Option(help="What decoders on this encoder measure their ranges with.")
+    ] = "starter",
+    attribution: Annotated[str, typer.Option(help="Whom to name, and how.")] = "",
+    consent: Annotated[str, typer.Option(help="On what ground the data may be used.")] = "",
+    obligation: Annotated[
+        list[str] | None, typer.Option(help="BY, NC, SA, ND or AGREEMENT; may be repeated.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a network that nnU-Net v2 trained: a frozen encoder and its decoder's version 1."""
+    hub = open_hub(workspace)
+    encoder = hub.encoders.import_nnunet(
+        folder,
+        terms_of(None, licence, attribution or None, consent or None, obligation),
+        name,
+        fold=fold,
+        checkpoint=checkpoint,
+        mapping=mapping,
+        orientation=orientation,
+        body_part_model=body_part_model,
+    )
+    decoder = next(d for d in hub.decoders.list() if d.encoder_sha256 == encoder.sha256)
+    values = {
+        "encoder": encoder.ref,
+        "decoder": decoder.ref,
+        "anatomies": len(decoder.learned) + len(decoder.unions),
+        "licence": licence,
+        "next": f"clnet releases create NAME {decoder.ref}",
+    }
+    record(values, as_json=as_json)

@@ -27,7 +27,7 @@ from clnet.data_catalog import (
 from clnet.decoders_registry import Registry, Touched
 from clnet.errors import InputError
 
-__all__ = ["Datasets"]
+__all__ = ["Datasets", "licence_of"]
 
 Progress = Callable[[float, str], None]
 
@@ -81,7 +81,7 @@ class Datasets:
                 format recognises.
         """
         meanings = Path(mapping) if isinstance(mapping, str) else mapping
-        agreed = _licence(terms) if isinstance(terms, str) else terms
+        agreed = licence_of(terms) if isinstance(terms, str) else terms
         if isinstance(source, str | Path):
             known = recipe if isinstance(recipe, Recipe | None) else load_recipe(recipe)
             dataset = self._catalog.contribute_folder(
@@ -217,7 +217,12 @@ class Datasets:
         return self._registry.touched_by(ref)
 
 
-def _licence(text: str) -> Terms:
+def licence_of(text: str) -> Terms:
+    """Terms that are a licence alone.
+
+    Raises:
+        InputError: `text` is none.
+    """
     try:
         return Terms(licence=text)
     except ValidationError as error:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -12,6 +15,7 @@ from clnet.errors import InputError
 from clnet.platform.workspace import Workspace
 
 if TYPE_CHECKING:
+    from clnet.data_catalog import Terms
     from clnet.model.encoder import EncoderConfig
     from clnet.model.plan import Plan
     from clnet.platform.encoder_jobs import EncoderJob
@@ -39,6 +43,60 @@ class Encoders:
             NotFound: there is none.
         """
         return self._registry.encoder(ref)
+
+    def import_nnunet(
+        self,
+        folder: str | Path,
+        terms: Terms | str,
+        name: str | None = None,
+        *,
+        fold: int | str | None = None,
+        checkpoint: str = "checkpoint_final.pth",
+        mapping: Mapping[str, Any] | str | Path | None = None,
+        orientation: str | None = None,
+        body_part_model: str = "starter",
+        command: str = "",
+    ) -> EncoderRecord:
+        """Bring a network that nnU-Net v2 trained: its encoder, frozen, and its decoder.
+
+        The decoder is version 1 of the group ``imported/<name>``. Released with its encoder it
+        gives what nnU-Net gives; decoders trained on the encoder add to it.
+
+        Args:
+            folder: a result folder, such as ``.../nnUNetTrainer__nnUNetPlans__3d_fullres``.
+            terms: licence of the model and of what it learned from; a text is the licence
+                alone. Whatever is made with the model inherits them.
+            name: of the encoder; the dataset's name by default.
+            fold: of the folder; the only one by default.
+            checkpoint: file in the fold's folder.
+            mapping: dataset label to anatomy (or ``ignore``), or a YAML file that says so, for
+                labels that the vocabulary does not know by their names.
+            orientation: axis codes such as ``RAS``, if scans were turned before the network saw
+                them (TotalSegmentator does); by default as its reader leaves them.
+            body_part_model: what decoders on this encoder measure their ranges with.
+
+        Raises:
+            NotFound: folder, fold, a file or the body-part model is not there.
+            UnknownAnatomy: labels that stand for no anatomy, all of them listed.
+            Incompatible: a 2d or cascaded configuration, or a network of another kind.
+            IntegrityError: a checkpoint that holds more than weights; it was not loaded.
+        """
+        from clnet.hub.datasets import licence_of
+        from clnet.platform.importing import import_nnunet
+
+        encoder, _ = import_nnunet(
+            self._registry,
+            Path(folder),
+            licence_of(terms) if isinstance(terms, str) else terms,
+            name=name,
+            fold=fold,
+            checkpoint=checkpoint,
+            mapping=Path(mapping) if isinstance(mapping, str) else mapping,
+            orientation=orientation,
+            body_part_model=body_part_model,
+            command=command or shlex.join(sys.argv),
+        )
+        return encoder
 
     def plan(self, dataset: str | Sequence[str], **settings: Any) -> tuple[Plan, EncoderConfig]:
         """The plan and the network that :meth:`train` would use for these datasets."""

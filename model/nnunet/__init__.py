@@ -1,0 +1,1 @@
+"""Networks that nnU-Net v2 trained: read, run, and grown by decoders of ours."""

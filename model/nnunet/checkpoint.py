@@ -1,0 +1,107 @@
+"""A checkpoint of nnU-Net v2, read without running anything that is in it."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clnet.errors import InputError, IntegrityError, NotFound
+
+__all__ = ["Checkpoint", "read_checkpoint"]
+
+SLACK = 1 << 20
+"""Bytes by which a checkpoint may be larger unpacked than on disk: nnU-Net does not compress."""
+
+WRAPPERS = ("module.", "_orig_mod.")
+"""What distributed training and compilation put before the names of weights."""
+
+
+class Checkpoint:
+    """The network's weights, and what nnU-Net wrote beside them.
+
+    Attributes:
+        weights: by name, float32 or as stored.
+        configuration: such as ``3d_fullres``, or None if the checkpoint does not say.
+        trainer: name of the trainer class, or None.
+    """
+
+    def __init__(self, content: dict[str, Any], path: Path) -> None:
+        weights = content.get("network_weights")
+        if not isinstance(weights, dict) or not all(
+            isinstance(v, Tensor) for v in weights.values()
+        ):
+            raise InputError(f"{path}: holds no network_weights; nnU-Net v2 did not write it")
+        self.weights: dict[str, Tensor] = {_bare(str(k)): v for k, v in weights.items()}
+        arguments = content.get("init_args")
+        named = arguments.get("configuration") if isinstance(arguments, dict) else None
+        self.configuration = named if isinstance(named, str) else None
+        trainer = content.get("trainer_name")
+        self.trainer = trainer if isinstance(trainer, str) else None
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The weights below `prefix`, without it."""
+        start = prefix + "."
+        return {k.removeprefix(start): v for k, v in self.weights.items() if k.startswith(start)}
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read `path` with torch's restricted unpickler: tensors, numbers, text, and nothing else.
+
+    Raises:
+        NotFound: there is no such file.
+        IntegrityError: it is not a checkpoint, or asks for code to be run.
+        InputError: it is a checkpoint of something else.
+    """
+    if not path.is_file():
+        raise NotFound(f"{path}: no such checkpoint; nnU-Net keeps one in each fold's folder")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError) as error:
+        raise IntegrityError(f"{path}: is no checkpoint that torch writes ({error})") from error
+    if unpacked > path.stat().st_size + SLACK:
+        raise IntegrityError(f"{path}: unpacks to {unpacked} bytes, far more than its size")
+    try:
+        with torch.serialization.safe_globals(_numbers()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("GLOBAL ")[-1].split(" was not")[0].splitlines()[0][:120]
+        raise IntegrityError(
+            f"{path}: holds more than weights and numbers ({reason}), which is not loaded: it "
+            "could run code. Save it again with nnU-Net, or take it from where you trust it"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{path}: is damaged ({str(error)[:200]})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no network_weights; nnU-Net v2 did not write it")
+    return Checkpoint(content, path)
+
+
+def _numbers() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """NumPy's numbers, which nnU-Net's log of losses is made of; they carry no code."""
+    from numpy._core.multiarray import scalar
+
+    kinds = (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)
+    return [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        *(type(np.dtype(kind)) for kind in kinds),
+    ]
+
+
+def _bare(name: str) -> str:
+    while True:
+        for wrapper in WRAPPERS:
+            if name.startswith(wrapper):
+                name = name.removeprefix(wrapper)
+                break
+        else:
+            return name

@@ -1,0 +1,111 @@
+"""Imported networks compute what nnU-Net's own classes compute, and survive being stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("dynamic_network_architectures")
+
+from nnunet_reference import (
+    build_network,
+    configured,
+    outputs_of,
+    tiny_architecture,
+    tiny_dataset,
+    tiny_plans,
+    write_result,
+)
+
+from clnet.errors import Incompatible
+from clnet.model.artefact import (
+    DecoderInfo,
+    decode_decoder,
+    decode_encoder,
+    encode_decoder,
+    encode_encoder,
+)
+from clnet.model.decoder import Channel, DecoderConfig, build_decoder
+from clnet.model.nnunet.folder import ImportedNetwork, read_result_folder
+from clnet.model.nnunet.network import NnunetEncoderConfig
+
+GROUP = "imported/tiny"
+
+
+def stored(network: ImportedNetwork) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Encoder and decoder as they come out of their artefacts."""
+    encoder, plan = decode_encoder(encode_encoder(network.encoder, network.plan))
+    assert plan == network.plan
+    assert encoder.config == network.encoder.config
+    info = DecoderInfo(network.decoder.config, "0" * 64, network.encoder.config)
+    decoder, again = decode_decoder(encode_decoder(network.decoder, info))
+    assert again == info
+    return encoder, decoder
+
+
+@pytest.mark.parametrize("architecture", ["PlainConvUNet", "ResidualEncoderUNet"])
+def test_logits_are_bit_identical_at_every_scale(tmp_path: Path, architecture: str) -> None:
+    plans = configured(tiny_plans(), architecture=tiny_architecture(architecture))
+    own = build_network(plans, outputs_of(tiny_dataset()), seed=3)
+    encoder, decoder = stored(read_result_folder(write_result(tmp_path, plans, seed=3), GROUP))
+    patch = torch.randn((1, 1, 8, 16, 20), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected, found = own(patch), decoder(encoder(patch))
+    assert len(found) == len(expected) == 2
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_every_weight_is_kept_once(tmp_path: Path) -> None:
+    own = build_network(tiny_plans(), outputs_of(tiny_dataset()))
+    encoder, decoder = stored(read_result_folder(write_result(tmp_path), GROUP))
+    kept = [p for part in (encoder, decoder) for p in part.state_dict().values()]
+    assert sum(p.numel() for p in kept) == sum(p.numel() for p in own.parameters())
+    assert not any(p.requires_grad for p in [*encoder.parameters(), *decoder.parameters()])
+
+
+def test_regions_stand_above_a_background_of_zeros(tmp_path: Path) -> None:
+    labels = {"background": 0, "kidney": [1, 2], "kidney_left": 2}
+    dataset = tiny_dataset(labels, regions_class_order=[1, 2])
+    own = build_network(tiny_plans(), outputs_of(dataset), seed=1)
+    network = read_result_folder(write_result(tmp_path, None, dataset, seed=1), GROUP)
+    assert network.learned == ("kidney_left",)
+    assert network.unions == (("kidney_left", "kidney_right"),)
+    patch = torch.randn((1, 1, 8, 8, 8))
+    with torch.inference_mode():
+        found = network.decoder(network.encoder(patch))[0]
+        assert torch.equal(found[:, 1:], own(patch)[0])
+    assert not found[:, 0].any()
+
+
+def test_a_decoder_of_ours_reads_the_skips_of_an_anisotropic_encoder(tmp_path: Path) -> None:
+    encoder = read_result_folder(write_result(tmp_path), GROUP).encoder
+    liver = Channel("liver", ("liver",))
+    config = DecoderConfig("abdomen/test", "organ", (liver,), widths=(4, 4), heads=2)
+    decoder = build_decoder(config, encoder.config, seed=0)
+    logits = decoder(encoder(torch.randn((1, 1, 8, 16, 16))))
+    assert [tuple(own.shape[2:]) for own in logits] == [(8, 16, 16), (8, 8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"conv_op": "torch.nn.modules.conv.Conv2d"}, "Conv2d"),
+        ({"nonlin": "os.system"}, "os.system"),
+        ({"norm_op_kwargs": {"eps": 1e-5, "device": "cuda"}}, "device"),
+        ({"bottleneck_channels": [2, 2, 2]}, "bottleneck_channels"),
+        ({"features_per_stage": [6, 8, 10**9]}, "features_per_stage"),
+        ({"kernel_sizes": [[3, 3]] * 3}, "3D"),
+    ],
+)
+def test_what_is_not_on_the_list_is_not_built(change: dict[str, object], named: str) -> None:
+    described = tiny_architecture()
+    with pytest.raises((Incompatible, ValueError), match=named):
+        NnunetEncoderConfig.of(described["network_class_name"], described["arch_kwargs"] | change)
+
+
+@pytest.mark.parametrize("name", ["os.path.PlainConvUNet", "monai.networks.nets.UNet", "Primus"])
+def test_other_networks_are_refused_by_name(name: str) -> None:
+    with pytest.raises(Incompatible, match="PlainConvUNet and ResidualEncoderUNet"):
+        NnunetEncoderConfig.of(name, tiny_architecture()["arch_kwargs"])

@@ -1,0 +1,160 @@
+"""Preparation and the way back, against nnU-Net's own functions."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clnet.model.geometry import canonical_view, orientation_from, orientation_of, to_canonical
+from clnet.model.inference import SlidingWindow
+from clnet.model.nnunet.plan import NnunetPlan
+from clnet.model.nnunet.preprocessing import prepare, resample_spline
+
+SPACING = (3.0, 2.0, 2.0)
+
+
+def plan(**changes: object) -> NnunetPlan:
+    values: dict[str, object] = {
+        "spacing": SPACING,
+        "patch_size": (8, 8, 8),
+        "clip": (-100.0, 200.0),
+        "mean": 40.0,
+        "std": 50.0,
+    }
+    return NnunetPlan(**(values | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("shape", "target", "alone"),
+    [
+        ((9, 11, 13), (14, 8, 13), None),
+        ((9, 11, 13), (5, 20, 9), 0),
+        ((9, 11, 13), (9, 20, 9), 0),
+        ((9, 11, 13), (12, 7, 26), 2),
+        ((1, 11, 13), (1, 5, 7), None),
+    ],
+)
+def test_images_are_resampled_as_nnunet_does(
+    shape: tuple[int, int, int], target: tuple[int, int, int], alone: int | None
+) -> None:
+    reference = pytest.importorskip("skimage.transform")
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    found = resample_spline(image, target, 3, alone, 0)
+    kwargs = {"mode": "edge", "anti_aliasing": False}
+    if alone is None:
+        expected = reference.resize(image.astype(float), target, 3, **kwargs)
+    else:
+        flat = np.moveaxis(image.astype(float), alone, 0)
+        plane = tuple(s for axis, s in enumerate(target) if axis != alone)
+        planes = np.stack([reference.resize(p, plane, 3, **kwargs) for p in flat])
+        own, new = shape[alone], target[alone]
+        rows = np.floor((np.arange(new) + 0.5) * own / new).astype(int)
+        expected = np.moveaxis(planes[np.clip(rows, 0, own - 1)], 0, alone)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    codes=st.permutations(["LR", "PA", "SI"]),
+    signs=st.tuples(*[st.booleans()] * 3),
+    transpose=st.permutations([0, 1, 2]),
+)
+def test_the_network_sees_the_scan_as_its_reader_would(
+    codes: list[str], signs: tuple[bool, ...], transpose: list[int]
+) -> None:
+    axcodes = "".join(pair[sign] for pair, sign in zip(codes, signs, strict=True))
+    shape = (4, 5, 6)
+    affine = np.eye(4)
+    for axis, code in enumerate(axcodes):
+        affine[:3, axis] = np.where(np.arange(3) == "LPI".find(code), -1, 0)
+        affine[:3, axis] += np.where(np.arange(3) == "RAS".find(code), 1, 0)
+    assert "".join(nibabel.aff2axcodes(affine)) == axcodes
+    stored = np.random.default_rng(1).integers(-90, 190, shape).astype(np.int16)
+    canonical, spacing, orientation = to_canonical(stored, affine)
+    assert orientation == orientation_of(affine) == orientation_from(axcodes)
+    own = plan(spacing=(1.0, 1.0, 1.0), transpose=tuple(transpose))
+    prepared = prepare(canonical, spacing, orientation, own)
+    expected = (stored.transpose(2, 1, 0).transpose(transpose).astype(np.float32) - 40) / 50
+    np.testing.assert_allclose(prepared.image, expected, rtol=1e-6)
+    np.testing.assert_array_equal(
+        prepared.canonical, canonical_view(prepared.image, prepared.frame)
+    )
+    window = SlidingWindow(frame=prepared.frame)
+    patch = torch.from_numpy(np.ascontiguousarray(prepared.canonical))[None, None]
+    np.testing.assert_array_equal(window.seen(patch)[0, 0], prepared.image)
+    assert torch.equal(window.unseen(window.seen(patch)), patch)
+    assert window.canonical(prepared.image.shape) == prepared.canonical.shape
+    for matrix, size in zip(prepared.back, canonical.shape, strict=True):
+        assert torch.equal(matrix, torch.eye(size))
+
+
+def test_a_fixed_orientation_turns_every_scan() -> None:
+    shape = (4, 5, 6)
+    ras = np.random.default_rng(2).integers(1, 100, shape).astype(np.int16)
+    own = plan(spacing=(1.0, 1.0, 1.0), orientation="RAS")
+    image = nibabel.Nifti1Image(ras, np.eye(4))
+    turned = image.as_reoriented(
+        nibabel.orientations.ornt_transform(
+            nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt("PIR")
+        )
+    )
+    seen = []
+    for scan in (image, turned):
+        canonical, spacing, orientation = to_canonical(np.asarray(scan.dataobj), scan.affine)
+        seen.append(prepare(canonical, spacing, orientation, own).image)
+    np.testing.assert_array_equal(seen[0], seen[1])
+    np.testing.assert_allclose(seen[0], (ras.transpose(2, 1, 0) - 40.0) / 50, rtol=1e-6)
+
+
+def test_what_is_zero_around_the_scan_is_cropped_and_stays_background() -> None:
+    ct = np.zeros((10, 12, 14), np.int16)
+    ct[2:8, 3:11, 1:12] = 100
+    ct[4, 5, 6] = 0  # enclosed
+    prepared = prepare(ct, SPACING, orientation_from("LPS"), plan())
+    assert prepared.box == (slice(2, 8), slice(3, 11), slice(1, 12))
+    assert prepared.image.shape == (6, 8, 11)
+    z = prepared.back[0]
+    assert torch.equal(z[2:8], torch.eye(6))
+    assert not z[:2].any()
+    assert not z[8:].any()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_z_scores_are_of_the_scan_itself(masked: bool) -> None:
+    ct = np.random.default_rng(3).integers(1, 100, (6, 7, 8)).astype(np.int16)
+    ct[0, 0, :3] = 0
+    own = plan(scheme="ZScoreNormalization", masked=masked)
+    image = prepare(ct, SPACING, orientation_from("LPS"), own).image
+    values = ct[ct != 0] if masked else ct
+    expected = (ct - values.mean()) / values.std()
+    if masked:
+        expected[ct == 0] = 0
+    np.testing.assert_allclose(image, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "target", "axis"),
+    [
+        ((5.0, 0.7, 0.7), (3.0, 2.0, 2.0), 0),
+        ((2.0, 2.0, 2.0), (1.0, 1.0, 4.0), 2),
+        ((2.0, 2.0, 2.0), (3.0, 2.0, 2.0), None),
+        ((0.5, 2.0, 2.0), (1.0, 1.0, 1.0), None),
+    ],
+)
+def test_planes_far_apart_are_resampled_on_their_own(
+    spacing: tuple[float, float, float],
+    target: tuple[float, float, float],
+    axis: int | None,
+) -> None:
+    assert plan(spacing=target).separate_axis(spacing) == axis
+    assert plan(spacing=target, separate_z=False).separate_axis(spacing) is None
+
+
+def test_a_plan_survives_json() -> None:
+    own = plan(transpose=(2, 0, 1), orientation="RAS", separate_z=True)
+    assert NnunetPlan.from_dict(own.to_dict()) == own
+    assert own.sha256 != plan().sha256
