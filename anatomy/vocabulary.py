@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from importlib import resources
 from typing import Annotated, Literal
@@ -181,6 +181,16 @@ class Vocabulary:
         For a coarse name these are the leaves that it cuts across.
         """
         return self._leaves[self.resolve(name)]
+
+    def composite_of(self, members: Collection[str]) -> str:
+        """Canonical id of the anatomy with exactly these leaves; joined by ``+`` if none has."""
+        wanted = set(members)
+        if len(wanted) == 1:
+            return next(iter(wanted))
+        for anatomy in self.composites:
+            if set(self.leaves(anatomy.id)) == wanted:
+                return anatomy.id
+        return "+".join(sorted(wanted))
 
     def _unknown(self, name: str) -> UnknownAnatomy:
         close = difflib.get_close_matches(fold(name), self._by_name, n=12)

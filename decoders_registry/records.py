@@ -11,6 +11,7 @@ import pydantic
 import pydantic_core
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from clnet.anatomy.vocabulary import vocabulary
 from clnet.errors import InputError
 
 T = TypeVar("T", bound=BaseModel)
@@ -241,6 +242,13 @@ class DecoderDraft(Record):
     probe_sha256: Sha256 | None = None
     lineage: Lineage
     created: Moment = Field(default_factory=now)
+
+    @property
+    def anatomies(self) -> tuple[str, ...]:
+        """Anatomies it may report, by name: what it learned exactly, and composites of unions."""
+        exact = set(self.learned)
+        unions = (union for union in self.unions if not exact.issuperset(union))
+        return (*self.learned, *(vocabulary().composite_of(union) for union in unions))
 
 
 class DecoderRecord(DecoderDraft):

@@ -15,7 +15,6 @@ from clnet.model.decoder import DecoderConfig
 
 __all__ = [
     "Output",
-    "composite_of",
     "fold_logits",
     "ignored_channels",
     "outputs_of",
@@ -42,17 +41,6 @@ class Output:
     range: Range | None
 
 
-def composite_of(members: Sequence[str]) -> str:
-    """Canonical id of the anatomy with exactly these leaves; joined by ``+`` if there is none."""
-    if len(members) == 1:
-        return members[0]
-    wanted = set(members)
-    for anatomy in vocabulary().composites:
-        if set(vocabulary().leaves(anatomy.id)) == wanted:
-            return anatomy.id
-    return "+".join(sorted(members))
-
-
 def outputs_of(info: DecoderInfo) -> tuple[Output, ...]:
     """The anatomies a decoder reports, in the order of their first channels.
 
@@ -72,7 +60,7 @@ def outputs_of(info: DecoderInfo) -> tuple[Output, ...]:
             union = next((u for u in unions if own <= set(u)), None)
             if union is None:
                 continue
-            name = channel.name if own == set(union) else composite_of(union)
+            name = channel.name if own == set(union) else vocabulary().composite_of(union)
             stands_for = union
         groups.setdefault(name, []).append(index)
         members[name] = tuple(sorted(stands_for))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from clnet.anatomy import Patch
+from clnet.anatomy.vocabulary import vocabulary
 from clnet.model.decoder import Decoder, DecoderConfig
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision, autocast
-from clnet.model.outputs import composite_of
 from clnet.model.supervision import supervise
 from clnet.model.training import FeatureCache, Patches, to_images
 
@@ -106,7 +106,7 @@ def _count(
         if len(channels) == 1:
             name = channels[0].name
         else:
-            name = composite_of([m for channel in channels for m in channel.members])
+            name = vocabulary().composite_of([m for channel in channels for m in channel.members])
         predicted = torch.isin(winner, winner.new_tensor(region.channels)) & region.known
         truth = region.truth & region.known
         found = counts.setdefault(name, Counts())

@@ -10,7 +10,6 @@ from clnet.anatomy.vocabulary import vocabulary
 from clnet.data_catalog import PlanStore, split_cases
 from clnet.errors import InputError
 from clnet.model.decoder import Channel
-from clnet.model.outputs import composite_of
 
 __all__ = ["Labels", "Taught", "channels_for", "split_of", "survey", "taught"]
 
@@ -80,7 +79,7 @@ def channels_for(
         if set(union) & (exact | others):
             members_of |= {leaf: (leaf,) for leaf in union}
         else:
-            members_of[composite_of(union)] = union
+            members_of[vocabulary().composite_of(union)] = union
     if not members_of:
         raise InputError(
             f"{group.id}: the training cases label none of {', '.join(group.anatomies)}; "

@@ -125,6 +125,10 @@ def test_a_release_travels_to_another_hub(furnished: clnet.Hub, tmp_path: Path) 
 def test_the_starter_release_is_imported_by_name(hub: clnet.Hub) -> None:
     imported = hub.releases.import_("starter")
     assert [release.name for release in hub.releases.list()] == [imported.name]
+    assert all(decoder.probe_sha256 for decoder in imported.decoders)
+    spine = next(d for d in imported.decoders if d.group == "bone/lumbar_spine")
+    assert (spine.learned, spine.anatomies) == ((), ("vertebrae_lumbar",))
+    assert sum(len(decoder.anatomies) for decoder in imported.decoders) == 27
 
 
 def test_a_scan_comes_back_on_its_own_grid(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from tiny_networks import TINY
 
+from clnet.anatomy.vocabulary import vocabulary
 from clnet.model.artefact import DecoderInfo
 from clnet.model.body_part_curve import Range
 from clnet.model.decoder import Channel, DecoderConfig
-from clnet.model.outputs import composite_of, fold_logits, outputs_of, unlearned
+from clnet.model.outputs import fold_logits, outputs_of, unlearned
 
 
 def info(
@@ -93,5 +94,5 @@ def test_an_anatomy_is_written_in_its_own_layer() -> None:
 
 
 def test_members_without_a_name_of_their_own_are_joined() -> None:
-    assert composite_of(("spleen", "liver")) == "liver+spleen"
-    assert composite_of(KIDNEYS) == "kidney"
+    assert vocabulary().composite_of(("spleen", "liver")) == "liver+spleen"
+    assert vocabulary().composite_of(KIDNEYS) == "kidney"

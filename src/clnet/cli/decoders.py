@@ -27,7 +27,7 @@ def decoder_row(decoder: DecoderRecord) -> dict[str, Any]:
         "ref": decoder.ref,
         "aliases": list(decoder.aliases),
         "status": decoder.status,
-        "learned": list(decoder.learned),
+        "anatomies": list(decoder.anatomies),
         "pruned": decoder.ticket.sparsity if decoder.ticket else 0.0,
         "encoder": decoder.encoder_ref,
         "sha256": decoder.sha256[:12],

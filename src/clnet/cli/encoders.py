@@ -145,7 +145,7 @@ def import_nnunet(
     values = {
         "encoder": encoder.ref,
         "decoder": decoder.ref,
-        "anatomies": len(decoder.learned) + len(decoder.unions),
+        "anatomies": len(decoder.anatomies),
         "licence": licence,
         "next": f"clnet releases create NAME {decoder.ref}",
     }

@@ -176,7 +176,7 @@ def _row(release: ReleaseRecord) -> dict[str, Any]:
     return {
         "name": release.name,
         "decoders": len(release.decoders),
-        "anatomies": sum(len(decoder.learned) for decoder in release.decoders),
+        "anatomies": sum(len(decoder.anatomies) for decoder in release.decoders),
         "encoder": release.encoder_ref,
         "body_part_model": release.body_part_model_ref,
         "parent": release.parent,
