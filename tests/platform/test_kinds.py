@@ -117,7 +117,7 @@ def test_an_update_is_judged_by_the_labels_of_the_new_data(
     swapped = {"1": "ignore", "2": "ignore", "3": "kidney_right", "4": "kidney_left"}
     other = contribute(hub, "site-s/swapped", swapped, range(20, 25))
     job = changed(
-        dense, kind="update", dataset=other, learning_rate=3e-2, ema=0.5, tolerance=0.0, steps=30
+        dense, kind="update", dataset=other, learning_rate=1e-2, ema=0.5, tolerance=0.0, steps=60
     )
     record, delivery = work(hub, job)
     assert record.status == "accepted", delivery.reason
