@@ -135,20 +135,21 @@ class Bench:
             told = Path(place) / "case.json"
             told.write_text(json.dumps(asdict(case) | {"scan": str(scan)}), encoding="utf-8")
             errors = Path(place) / "errors.txt"
-            with errors.open("w") as stream:
-                child = subprocess.Popen(
+            with (
+                errors.open("w") as stream,
+                subprocess.Popen(
                     [sys.executable, str(CASE), str(told)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stream,
                     text=True,
                     env=os.environ | _environment(place, case),
-                )
+                ) as child,
+            ):
                 try:
                     return self._followed(child, errors)
                 finally:
                     child.kill()
-                    child.wait()
 
     def _followed(self, child: subprocess.Popen[str], errors: Path) -> Outcome:
         assert child.stdin is not None
