@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -96,6 +97,7 @@ def _summary(found: Evaluation) -> bytes:
     return json.dumps(content, indent=1, allow_nan=False).encode() + b"\n"
 
 
+@style.context("default")  # whatever the caller, or a library of theirs, has set
 def _box_plots(found: Evaluation, region: str) -> bytes | None:
     """Box plots of one region, an anatomy a line; None if nothing of it was evaluated."""
     names = [

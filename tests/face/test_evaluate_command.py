@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from typer.testing import CliRunner
 
 import clnet
@@ -106,6 +107,14 @@ def test_the_tolerance_is_an_option(maps: Path, mapping: Path) -> None:
     strict = float(evaluate(maps, "--mapping", mapping).rows["a", "liver"]["nsd"])
     mild = evaluate(maps, "--mapping", mapping, "--tolerance", "4").rows["a", "liver"]["nsd"]
     assert strict < 0.9 < float(mild) == 1.0
+
+
+def test_pictures_do_not_hang_on_settings_of_the_process(maps: Path, mapping: Path) -> None:
+    evaluate(maps, "--mapping", mapping)
+    picture = (maps / "scores" / "boxplots-abdomen.png").read_bytes()
+    with rc_context({"font.size": 60}):
+        evaluate(maps, "--mapping", mapping)
+    assert (maps / "scores" / "boxplots-abdomen.png").read_bytes() == picture
 
 
 @pytest.mark.slow

@@ -403,13 +403,16 @@ def test_scans_of_any_spacing_and_oblique_ones_come_back_on_their_grid(
 
 @pytest.mark.slow
 def test_memory_grows_neither_with_slices_nor_with_classes() -> None:
-    """In processes of their own, as memory that was freed still counts in this one."""
+    """In processes of their own, as memory that was freed still counts in this one.
+
+    The least of three: what a busy machine lets the allocator keep for longer only adds.
+    """
 
     def peak(slices: int, classes: int) -> float:
         command = [sys.executable, str(Path(__file__).parent.parent / "peak_memory.py")]
         asked = [*command, str(slices), str(classes)]
-        done = subprocess.run(asked, capture_output=True, text=True, check=True)
-        return float(done.stdout)
+        runs = [subprocess.run(asked, capture_output=True, text=True, check=True) for _ in range(3)]
+        return min(float(run.stdout) for run in runs)
 
     small = peak(160, 2)
     assert small < 100
