@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clnet.anatomy.contract import LabelContract
 from clnet.data_catalog.manifest import CaseRecord, content_sha256
+from clnet.data_catalog.ome_zarr import LEVEL, image_metadata, label_metadata, labels_metadata
 from clnet.errors import IntegrityError, NotFound
 from clnet.storage import open_zarr_store
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Case", "CaseContent", "describe_case", "write_case"]
 
 SCHEMA = 1
+CT = "ct"
+LABELS = "labels"
 CHUNK = 64
 CHUNKS_PER_SHARD = 4
 
@@ -122,7 +125,7 @@ class Case:
 
     def ct(self) -> NDArray[np.int16]:
         """The scan in HU, int16, ``(Z, Y, X)``."""
-        return np.asarray(self._array("ct")[:], dtype=np.int16)
+        return np.asarray(self._array(CT)[:], dtype=np.int16)
 
     def labels(self, layer: str) -> NDArray[np.uint8]:
         """The label map of one layer, uint8, ``(Z, Y, X)``.
@@ -134,7 +137,7 @@ class Case:
             raise NotFound(
                 f"case {self.id}: no labels in layer {layer!r}; it has {', '.join(self.layers)}"
             )
-        return np.asarray(self._array(f"labels/{layer}")[:], dtype=np.uint8)
+        return np.asarray(self._array(f"{LABELS}/{layer}")[:], dtype=np.uint8)
 
     def verify(self) -> None:
         """Read every voxel and compare with the manifest.
@@ -157,22 +160,34 @@ class Case:
         import zarr
 
         array = self._group[path]
+        if isinstance(array, zarr.Group):
+            array = array[LEVEL]
         assert isinstance(array, zarr.Array)
         return array
 
 
 def write_case(folder: Path, case_id: str, content: CaseContent) -> CaseRecord:
-    """Store `content` as a new zarr group and return its manifest line.
+    """Store `content` as a new zarr group, an OME-Zarr image, and return its manifest line.
 
     Every array is written by one assignment, so each shard has one writer: concurrent writes
     to parts of a shard lose data.
     """
     import zarr
 
-    attributes = {"clnet": content.header()}
-    group = zarr.create_group(open_zarr_store(folder), zarr_format=3, attributes=attributes)
-    for path, voxels in _arrays(content):
-        _write_array(group, path, voxels)
+    spacing, affine, contract = content.spacing, content.affine, content.contract
+    attributes = {
+        "clnet": content.header(),
+        "ome": image_metadata(case_id, CT, spacing, affine),
+    }
+    store = open_zarr_store(folder)
+    group = zarr.create_group(store, zarr_format=3, attributes=attributes)
+    if contract.layers:
+        group.create_group(LABELS, attributes={"ome": labels_metadata(contract)})
+    (path, voxels), *maps = _arrays(content)
+    _write_array(group, path, voxels)
+    for layer, (path, voxels) in zip(contract.layers, maps, strict=True):
+        ome = label_metadata(layer, contract, spacing, affine)
+        _write_array(group.create_group(path, attributes={"ome": ome}), LEVEL, voxels)
     return describe_case(case_id, content)
 
 
@@ -190,9 +205,9 @@ def describe_case(case_id: str, content: CaseContent) -> CaseRecord:
 
 
 def _arrays(content: CaseContent) -> Iterator[tuple[str, NDArray[Any]]]:
-    yield "ct", np.ascontiguousarray(content.ct, dtype=np.int16)
+    yield CT, np.ascontiguousarray(content.ct, dtype=np.int16)
     for layer in content.contract.layers:
-        yield f"labels/{layer}", np.ascontiguousarray(content.labels[layer], dtype=np.uint8)
+        yield f"{LABELS}/{layer}", np.ascontiguousarray(content.labels[layer], dtype=np.uint8)
 
 
 def _write_array(group: zarr.Group, path: str, voxels: NDArray[Any]) -> None:
