@@ -7,14 +7,14 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, overload
 
 from clnet.errors import InputError, NotFound
 from clnet.platform.workspace import Workspace
 
 if TYPE_CHECKING:
     from clnet.data_catalog import Catalog
-    from clnet.decoders_registry import Registry, ReleaseRecord
+    from clnet.decoders_registry import AuditCheck, AuditRecord, Registry, ReleaseRecord
     from clnet.hub.body_parts import BodyParts
     from clnet.hub.datasets import Datasets
     from clnet.hub.decoders import Decoders
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from clnet.hub.jobs import Jobs
     from clnet.hub.releases import Releases
     from clnet.hub.segmented import SegmentedScan
+    from clnet.hub.site_hub import SiteHub
+    from clnet.hub.sites import Sites
     from clnet.model.segmentation import SegmentationModel
     from clnet.serve import Placement, ServiceHandle
     from clnet.serve.outcome import ReleaseCard
@@ -63,7 +65,15 @@ class Hub:
         self._open.close()
         registry = self.__dict__.pop("registry", None)
         if registry is not None:
-            for noun in ("datasets", "encoders", "body_parts", "decoders", "jobs", "releases"):
+            for noun in (
+                "datasets",
+                "encoders",
+                "body_parts",
+                "decoders",
+                "jobs",
+                "releases",
+                "sites",
+            ):
                 self.__dict__.pop(noun, None)
             registry.close()
 
@@ -83,6 +93,25 @@ class Hub:
         from clnet.hub.datasets import Datasets
 
         return Datasets(self.catalog, self.registry)
+
+    @cached_property
+    def sites(self) -> Sites:
+        """Who contributes: namespaces, tokens, keys, quotas."""
+        from clnet.hub.sites import Sites
+
+        return Sites(self.catalog, self.registry)
+
+    def audit(self, subject: str | None = None, limit: int = 100) -> list[AuditRecord]:
+        """Who did what, newest first, to one thing or to all."""
+        return self.registry.audit(subject, limit)
+
+    def check_audit(self, head: str | None = None) -> AuditCheck:
+        """See that no line of the journal was changed, removed or put in between.
+
+        Args:
+            head: hash of a line that was once the newest and must still be there.
+        """
+        return self.registry.check_audit(head)
 
     @cached_property
     def encoders(self) -> Encoders:
@@ -258,15 +287,27 @@ class Hub:
         return self._loaded
 
 
-def connect(target: str | Path | None = None, *, ray: str | None = None) -> Hub:
+@overload
+def connect(target: str | Path | None = None, *, ray: str | None = None) -> Hub: ...
+
+
+@overload
+def connect(target: str | Path | None = None, *, token: str) -> SiteHub: ...
+
+
+def connect(
+    target: str | Path | None = None, *, ray: str | None = None, token: str | None = None
+) -> Hub | SiteHub:
     """Open the hub of a workspace folder; the folder is made when something is first stored.
 
     Args:
         target: the folder; by default ``CLNET_WORKSPACE``, else ``./clnet-workspace``.
         ray: address of a Ray cluster; by default ``CLNET_RAY``, else a local Ray on demand.
+        token: of a site: what is returned sees and changes that site's datasets alone.
 
     Raises:
         InputError: `target` is an address or a file, not a folder.
+        AccessDenied: the token is unknown, expired or revoked.
     """
     from clnet.settings import Settings
 
@@ -277,4 +318,8 @@ def connect(target: str | Path | None = None, *, ray: str | None = None) -> Hub:
     if root.exists() and not root.is_dir():
         raise InputError(f"workspace {root}: is a file, give a folder")
     workspace = Workspace(root, database=settings.database, artefacts=settings.artefacts)
+    if token is not None:
+        from clnet.hub.site_hub import SiteHub
+
+        return SiteHub(workspace, token)
     return Hub(workspace, ray=ray or settings.ray)
