@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,13 +15,15 @@ from clnet.cli.options import (
     WorkspaceOption,
     open_datasets,
     passphrase_in,
+    text_in,
 )
 from clnet.cli.report import show_judgement
 from clnet.cli.show import listing, progress, record
 from clnet.errors import InputError
+from clnet.hub.rows import dataset_row
 
 if TYPE_CHECKING:
-    from clnet.data_catalog import Dataset, Judgement, Terms
+    from clnet.data_catalog import Judgement, Terms
 
 __all__ = ["app", "terms_of"]
 
@@ -136,10 +138,10 @@ def contribute(
         if report is not None:
             judged[0].write(report)
         told = judged[0].report.model_dump(mode="json", include={"quarantined", "findings"})
-        record(_row(dataset) | told, as_json=True)
+        record(dataset_row(dataset) | told, as_json=True)
         return
     show_judgement(judged[0], report, as_json=False)
-    record(_row(dataset), as_json=False)
+    record(dataset_row(dataset), as_json=False)
 
 
 @app.command(epilog="Example: clnet datasets recipes amos22")
@@ -181,7 +183,7 @@ def formats(as_json: JsonOption = False) -> None:
 @app.command("list", epilog="Example: clnet datasets list --json")
 def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Every version of every dataset."""
-    rows = [_row(dataset) for dataset in open_datasets(workspace).list()]
+    rows = [dataset_row(dataset) for dataset in open_datasets(workspace).list()]
     listing(rows, as_json=as_json, empty="no dataset yet: clnet datasets contribute --help")
 
 
@@ -196,7 +198,7 @@ def show(
     dataset = datasets.get(ref)
     manifest = dataset.manifest.model_dump(mode="json")
     known = datasets.record(dataset.ref)
-    values = _row(dataset) | {
+    values = dataset_row(dataset) | {
         "terms": manifest["terms"],
         "obligations": list(datasets.terms(dataset.ref).obligations),
         "withdrawn": known.withdrawn_reason,
@@ -240,6 +242,33 @@ def bundle(
     record(values | {"key": signed_by}, as_json=as_json)
 
 
+@app.command(
+    epilog="Example: clnet datasets push site-a/abdomen@1 --to https://hub.example "
+    "--key site-a.pem --token-file token"
+)
+def push(
+    ref: Annotated[str, typer.Argument(help="site/name@version; the newest without @.")],
+    to: Annotated[str, typer.Option(metavar="URL", help="Hub that takes it.")],
+    key: Annotated[Path, typer.Option(help="The site's private key (clnet sites key make).")],
+    token_file: Annotated[Path, typer.Option(help="File with the site's token on that hub.")],
+    passphrase_file: PassphraseOption = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODE", help="Overrule a finding (orientation.mirrored ...)."),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Bundle a version and send it to a hub over HTTP."""
+    from clnet.hub.remote import RemoteHub
+
+    with RemoteHub(to, text_in("--token-file", token_file)) as hub:
+        taken = hub.datasets.push(
+            open_datasets(workspace), ref, key, passphrase_in(passphrase_file), accept=accept or ()
+        )
+    record({name: value for name, value in taken.items() if name != "report"}, as_json=as_json)
+
+
 @app.command("import", epilog="Example: clnet datasets import a.clnet")
 def import_(
     file: Annotated[Path, typer.Argument(help="Bundle that a site made and signed.")],
@@ -275,7 +304,7 @@ def import_(
     finally:
         if judged and not as_json:
             show_judgement(judged[0], report, as_json=False)
-    record(_row(dataset), as_json=as_json)
+    record(dataset_row(dataset), as_json=as_json)
 
 
 @app.command(epilog="Example: clnet datasets duplicates --json")
@@ -320,17 +349,6 @@ def export(
     with progress(f"exporting {ref}") as tell:
         folder = datasets.export(ref, to, format.value, tell)
     record({"ref": datasets.get(ref).ref, "folder": str(folder)}, as_json=as_json)
-
-
-def _row(dataset: Dataset) -> dict[str, Any]:
-    manifest = dataset.manifest
-    return {
-        "ref": dataset.ref,
-        "cases": len(dataset),
-        "licence": manifest.terms.licence,
-        "created": f"{manifest.created:%Y-%m-%d %H:%M}",
-        "sha256": dataset.sha256,
-    }
 
 
 def terms_of(

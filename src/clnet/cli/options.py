@@ -22,6 +22,7 @@ __all__ = [
     "open_datasets",
     "open_hub",
     "passphrase_in",
+    "text_in",
 ]
 
 WorkspaceOption = Annotated[
@@ -96,9 +97,16 @@ def passphrase_in(file: Path | None) -> str | None:
     Raises:
         InputError: the file cannot be read.
     """
-    if file is None:
-        return None
+    return None if file is None else text_in("--passphrase-file", file)
+
+
+def text_in(option: str, file: Path) -> str:
+    """A secret that a file holds, without the end of its line.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     try:
         return file.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--passphrase-file {file}: {error}") from None
+        raise InputError(f"{option} {file}: {error}") from None

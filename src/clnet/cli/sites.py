@@ -91,6 +91,33 @@ def quota(
     record(_row(hub, site), as_json=as_json)
 
 
+@app.command(
+    epilog="Example: clnet sites serve --host 0.0.0.0 --tls-certificate c.pem --tls-key k.pem"
+)
+def serve(
+    host: Annotated[str, typer.Option(help="Address; this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8443,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file; for other hosts.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    most_upload: Annotated[
+        str, typer.Option(metavar="SIZE", help="Largest bundle that is taken.")
+    ] = "100GiB",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Let sites send bundles and see their own datasets over HTTP, until Ctrl-C."""
+    from clnet.hub.site_port import serve_sites
+
+    serve_sites(
+        open_hub(workspace).workspace,
+        host=host,
+        port=port,
+        most_bytes=_size(most_upload) or 0,
+        certificate=tls_certificate,
+        key=tls_key,
+        started=lambda url: typer.echo(f"hub for sites at {url}; Ctrl-C stops it"),
+    )
+
+
 @tokens.command("add", epilog="Example: clnet sites token add site-a --label ingest --days 90")
 def add_token(
     site: SiteArgument,
@@ -194,4 +221,4 @@ def _size(text: str | None) -> int | None:
     try:
         return int(TypeAdapter(ByteSize).validate_python(text))
     except ValidationError:
-        raise InputError(f"--most-bytes {text}: write it like 500GiB or 2000000000") from None
+        raise InputError(f"size {text}: write it like 500GiB or 2000000000") from None

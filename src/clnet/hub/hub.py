@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from clnet.hub.encoders import Encoders
     from clnet.hub.jobs import Jobs
     from clnet.hub.releases import Releases
+    from clnet.hub.remote import RemoteHub
     from clnet.hub.segmented import SegmentedScan
     from clnet.hub.site_hub import SiteHub
     from clnet.hub.sites import Sites
@@ -292,28 +293,40 @@ def connect(target: str | Path | None = None, *, ray: str | None = None) -> Hub:
 
 
 @overload
-def connect(target: str | Path | None = None, *, token: str) -> SiteHub: ...
+def connect(target: Path | None = None, *, token: str) -> SiteHub: ...
+
+
+@overload
+def connect(target: str, *, token: str) -> SiteHub | RemoteHub: ...
 
 
 def connect(
     target: str | Path | None = None, *, ray: str | None = None, token: str | None = None
-) -> Hub | SiteHub:
+) -> Hub | SiteHub | RemoteHub:
     """Open the hub of a workspace folder; the folder is made when something is first stored.
 
     Args:
-        target: the folder; by default ``CLNET_WORKSPACE``, else ``./clnet-workspace``.
+        target: the folder; by default ``CLNET_WORKSPACE``, else ``./clnet-workspace``. With a
+            site's token also the ``https://`` address of a hub elsewhere.
         ray: address of a Ray cluster; by default ``CLNET_RAY``, else a local Ray on demand.
         token: of a site: what is returned sees and changes that site's datasets alone.
 
     Raises:
-        InputError: `target` is an address or a file, not a folder.
+        InputError: `target` is a file, or an address without a token.
         AccessDenied: the token is unknown, expired or revoked.
     """
     from clnet.settings import Settings
 
     settings = Settings()
     if isinstance(target, str) and "://" in target:
-        raise InputError(f"{target}: a hub is a workspace folder on this machine, give its path")
+        if token is None:
+            raise InputError(
+                f"{target}: a hub elsewhere is opened with a site's token; without one give the "
+                "path of a workspace folder on this machine"
+            )
+        from clnet.hub.remote import RemoteHub
+
+        return RemoteHub(target, token)
     root = Path(target if target is not None else settings.workspace).expanduser()
     if root.exists() and not root.is_dir():
         raise InputError(f"workspace {root}: is a file, give a folder")
