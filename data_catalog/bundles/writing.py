@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +20,8 @@ from clnet.data_catalog.bundles.manifest import (
     member,
     signed_bytes,
 )
-from clnet.errors import AlreadyExists, NotFound
-from clnet.storage import TEMPORARY
+from clnet.errors import NotFound
+from clnet.storage import new_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -49,8 +47,6 @@ def write_bundle(
     """
     if dataset.erased:
         raise NotFound(f"{dataset.ref}: was withdrawn, and its voxels were erased")
-    if path.exists():
-        raise _there(path)
     manifest = BundleManifest(
         name=dataset.name,
         version=dataset.version,
@@ -62,26 +58,15 @@ def write_bundle(
     index = (manifest.model_dump_json(indent=1) + "\n").encode()
     fingerprint = fingerprint_of(key.public_key().public_bytes_raw())
     signed = Signature(key=fingerprint, signature=key.sign(signed_bytes(index)).hex())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
-    try:
-        with new_archive(temporary) as archive:
-            add(archive, INDEX, iter([index]))
-            add(archive, SIGNATURE, iter([signed.model_dump_json().encode()]))
-            for number, case in enumerate(dataset):
-                case.verify()
-                for name, voxels in _arrays(case):
-                    add(archive, member(number, name), deflate(voxels))
-                if progress is not None:
-                    progress((number + 1) / len(dataset), case.id)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        try:
-            os.link(temporary, path)  # unlike a rename it never replaces what is there
-        except FileExistsError:
-            raise _there(path) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(path) as temporary, new_archive(temporary) as archive:
+        add(archive, INDEX, iter([index]))
+        add(archive, SIGNATURE, iter([signed.model_dump_json().encode()]))
+        for number, case in enumerate(dataset):
+            case.verify()
+            for name, voxels in _arrays(case):
+                add(archive, member(number, name), deflate(voxels))
+            if progress is not None:
+                progress((number + 1) / len(dataset), case.id)
     return fingerprint
 
 
@@ -89,7 +74,3 @@ def _arrays(case: Case) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "ct", case.ct()
     for layer in case.layers:
         yield f"labels/{layer}", case.labels(layer)
-
-
-def _there(path: Path) -> AlreadyExists:
-    return AlreadyExists(f"{path}: is there already; a bundle never replaces a file")

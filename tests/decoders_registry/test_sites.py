@@ -99,6 +99,15 @@ def test_a_site_has_a_plain_name(shelf: Shelf, name: str) -> None:
         shelf.registry.add_site(name)
 
 
+def test_what_was_held_elsewhere_arrives(shelf: Shelf) -> None:
+    registry = shelf.registry
+    registry.record_dataset("site-a/d@1", KEY, {"licence": "CC0-1.0"}, held_at="site-a")
+    assert registry.dataset("site-a/d@1").held_at == "site-a"
+    registry.record_dataset("site-a/d@1", KEY, {"licence": "CC0-1.0"}, fingerprint={"cases": 2})
+    assert registry.dataset("site-a/d@1").held_at is None
+    assert registry.audit("site-a/d@1")[0].action == "dataset.arrive"
+
+
 def test_a_quota_may_change_and_is_never_negative(shelf: Shelf) -> None:
     registry = shelf.registry
     registry.add_site("site-a", most_cases=3)
