@@ -238,8 +238,6 @@ class Registering(Core):
     ) -> DatasetRecord:
         """Make a dataset version known by hash, wherever its bytes live (`held_at`: site).
 
-        A version that was held elsewhere is held here once it comes with a fingerprint.
-
         Raises:
             AlreadyExists: the ref is taken by other content.
         """
@@ -252,7 +250,20 @@ class Registering(Core):
             row, new = record_dataset(session, use, kept_fingerprint)
             if new:
                 note(session, self.actor, "dataset.record", ref, sha256=sha256)
-            elif fingerprint is not None and held_at is None and row.held_at is not None:
+            return dataset_record(row)
+
+        return self.database.write(work)
+
+    def take_dataset(self, ref: str) -> DatasetRecord:
+        """Note that the bytes of a version, held elsewhere so far, are now here.
+
+        Raises:
+            NotFound: no such version.
+        """
+
+        def work(session: Session) -> DatasetRecord:
+            row = find_dataset(session, ref)
+            if row.held_at is not None:
                 note(session, self.actor, "dataset.arrive", ref, before=row.held_at)
                 row.held_at = None
             return dataset_record(row)

@@ -224,6 +224,7 @@ class Datasets:
             dataset.manifest.terms.model_dump(mode="json"),
             fingerprint=fingerprint(dataset),
         )
+        self._registry.take_dataset(dataset.ref)
 
     def _allowance(self, name: str) -> Allowance | None:
         site = self._registry.quota_of(name.partition("/")[0])
