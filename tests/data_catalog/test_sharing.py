@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,21 @@ def test_whatever_is_withdrawn_the_rest_stays_whole(
         for ref in left:
             catalog.get(ref).verify()
     assert list(catalog.root.rglob("*.zarr")) == []
+
+
+def test_two_at_once_do_not_share_the_same_room(catalog: Catalog, source: Path) -> None:
+    cases = [case(source, f"c{seed}", seed) for seed in range(4)]
+
+    def give(number: int) -> bool:
+        try:
+            catalog.contribute(
+                f"site-a/d{number}", [cases[number]], MAPPING, TERMS,
+                allowance=Allowance(most_cases=2),
+            )  # fmt: skip
+        except QuotaExceeded:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(give, range(4))) == [False, False, True, True]
+    assert catalog.usage("site-a").cases == 2
