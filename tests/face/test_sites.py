@@ -204,6 +204,19 @@ def test_terms_follow_and_withdrawal_names_what_they_reached(hub: clnet.Hub, sit
     refused = run(hub, "releases", "create", "more", decoder.ref)
     assert isinstance(refused.exception, clnet.Incompatible)
     assert "site-a/d@1 (consent revoked)" in str(refused.exception)
+    job = clnet.DecoderJob(
+        decoder="abdomen/liver",
+        dataset="site-a/d@1",
+        encoder=decoder.encoder_ref,
+        body_part_model=decoder.body_part_model_ref,
+    )
+    for learn in (
+        lambda: hub.jobs.submit(job),
+        lambda: hub.encoders.submit(("site-a/d@1",), "wide"),
+        lambda: hub.body_parts.train("site-a/d@1"),
+    ):
+        with pytest.raises(clnet.Incompatible, match="withdrawn"):
+            learn()
 
 
 def test_the_journal_is_printed_and_verified(hub: clnet.Hub, token: str, site: Path) -> None:
