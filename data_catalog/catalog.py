@@ -37,6 +37,7 @@ from clnet.errors import (
     InputError,
     IntegrityError,
     NotFound,
+    QuotaExceeded,
 )
 from clnet.storage import exclusive, local_path, publish, scratch_directory, sweep_temporaries
 
@@ -146,7 +147,11 @@ class Catalog:
             dataset = self._find(name, manifest.sha256)
             judgement = intake.judgement(dataset.ref if dataset else f"{name}@{version}")
             if dataset is None:
-                dataset = self._publish(manifest, intake, judgement, known, allowance)
+                try:
+                    dataset = self._publish(manifest, intake, judgement, known, allowance)
+                except QuotaExceeded:
+                    staging.clear()
+                    raise
             staging.clear()
         _tell(tell, judgement)
         return dataset

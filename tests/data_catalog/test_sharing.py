@@ -54,6 +54,7 @@ def test_a_quota_is_of_bytes_and_of_cases(catalog: Catalog, source: Path) -> Non
         with pytest.raises(QuotaExceeded, match=r"site-a|c2"):
             give("site-a/e", 2, allowance)
     assert catalog.usage("site-a") == used, "what was refused is gone"
+    assert not list(catalog.root.glob("*/*/.staging")), "wholly"
     assert [d.ref for d in catalog.list()] == ["site-a/d@1"]
     assert give("site-b/d", 2, Allowance(most_cases=2)), "another site has a quota of its own"
     assert give("site-a/d", 2, Allowance(most_bytes=10 * used.bytes, most_cases=2))
