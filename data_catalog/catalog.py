@@ -15,7 +15,7 @@ from clnet.data_catalog.intake import Intake, take_in
 from clnet.data_catalog.manifest import Manifest, parse_name, parse_ref
 from clnet.data_catalog.plan_store import PlanStore, evict, forget, stored_bytes
 from clnet.data_catalog.preparer import Preparer
-from clnet.data_catalog.quota import Allowance, Usage, check_room, usage_of
+from clnet.data_catalog.quota import Allowance, Room, Usage, check_room, usage_of
 from clnet.data_catalog.recipe import Recipe
 from clnet.data_catalog.sharing import holders_of, share_cases
 from clnet.data_catalog.source import CaseSource
@@ -234,14 +234,12 @@ class Catalog:
 
     def _staging(self, name: str, allowance: Allowance | None) -> Staging:
         """Finished cases of the dataset; more than the site may keep are not taken in."""
-        folder, most = self.root / name, None
-        if allowance is not None and allowance.most_bytes is not None:
-            site = name.partition("/")[0]
-            usage = self.usage(site)
-            allowance.check(site, usage)
-            most = allowance.most_bytes - usage.bytes
+        site, room = name.partition("/")[0], None
+        if allowance is not None and allowance != Allowance():
+            room = Room(site, allowance, self._of_site(site))
+        folder = self.root / name
         versions = (folder / str(version) for version in self._versions(name))
-        return Staging(folder / STAGING, versions, most)
+        return Staging(folder / STAGING, versions, room)
 
     def _publish(
         self,

@@ -11,7 +11,7 @@ from clnet.data_catalog.dataset import Dataset
 from clnet.data_catalog.manifest import CaseRecord
 from clnet.errors import QuotaExceeded
 
-__all__ = ["Allowance", "Usage", "check_room", "usage_of"]
+__all__ = ["Allowance", "Room", "Usage", "check_room", "usage_of"]
 
 Files = dict[tuple[int, int], int]
 """Size of each file by device and inode: a file that several versions share counts once."""
@@ -52,6 +52,36 @@ class Usage:
 
     bytes: int
     cases: int
+
+
+class Room:
+    """What a site may still write, so that a large contribution is stopped before its end.
+
+    Cases that the site keeps already cost nothing: they will share their bytes.
+
+    Args:
+        site: its name.
+        allowance: what it may keep.
+        datasets: its versions.
+    """
+
+    def __init__(self, site: str, allowance: Allowance, datasets: Iterable[Dataset]) -> None:
+        kept = [dataset for dataset in datasets if not dataset.erased]
+        self._site, self._allowance = site, allowance
+        self._usage = usage_of(kept)
+        self._cases = {record.sha256 for one in kept for record in one.manifest.cases}
+
+    def take(self, record: CaseRecord, folder: Path) -> None:
+        """Count a case that was written into a folder.
+
+        Raises:
+            QuotaExceeded: there is no room for it.
+        """
+        if record.sha256 not in self._cases:
+            self._cases.add(record.sha256)
+            size = self._usage.bytes + sum(_files(folder).values())
+            self._usage = Usage(size, len(self._cases))
+            self._allowance.check(self._site, self._usage)
 
 
 def usage_of(datasets: Iterable[Dataset]) -> Usage:

@@ -17,10 +17,11 @@ from clnet.anatomy.mapping import LabelMapping
 from clnet.data_catalog.case import Case, CaseContent, write_case
 from clnet.data_catalog.dataset import case_folder
 from clnet.data_catalog.manifest import CaseRecord, content_sha256
+from clnet.data_catalog.quota import Room
 from clnet.data_catalog.source import CaseSource
 from clnet.data_catalog.validation import Finding, IntakeRules, thumbnail
 from clnet.data_catalog.volume import Stored
-from clnet.errors import IntegrityError, QuotaExceeded
+from clnet.errors import IntegrityError
 from clnet.storage import atomic_directory, sweep_temporaries
 
 __all__ = ["Kept", "Staging", "link_or_copy", "source_key"]
@@ -70,15 +71,12 @@ class Staging:
         folder: where this dataset's unfinished contributions keep their cases. Use it only
             while holding the dataset's lock.
         versions: folders of the dataset's earlier versions.
-        most_bytes: that cases written here may take; no limit by default.
+        room: what the site may still write; no limit by default.
     """
 
-    def __init__(
-        self, folder: Path, versions: Iterable[Path], most_bytes: int | None = None
-    ) -> None:
+    def __init__(self, folder: Path, versions: Iterable[Path], room: Room | None = None) -> None:
         self.folder = folder
-        self._most = most_bytes
-        self._written = 0
+        self._room = room
         self._earlier = {key: found for v in versions for key, found in _index(v)}
         if folder.is_dir():
             sweep_temporaries(folder)
@@ -110,12 +108,8 @@ class Staging:
             (folder / PICTURE).write_bytes(thumbnail(content))
             kept = _Record(case=record, findings=_bare(findings))
             (folder / RECORD).write_text(kept.model_dump_json(), encoding="utf-8")
-        self._written += sum(p.stat().st_size for p in target.rglob("*") if p.is_file())
-        if self._most is not None and self._written > self._most:
-            raise QuotaExceeded(
-                f"case {case_id}: with it the site would keep more than its quota; withdraw and "
-                "erase what is no longer needed, or ask the hub for more"
-            )
+        if self._room is not None:
+            self._room.take(record, target / VOXELS)
         return Kept(key, record, tuple(findings), target / VOXELS, target / PICTURE)
 
     def clear(self) -> None:

@@ -51,11 +51,14 @@ def test_a_quota_is_of_bytes_and_of_cases(catalog: Catalog, source: Path) -> Non
     assert used.cases == 1
     assert used.bytes > 0
     for allowance in (Allowance(most_cases=1), Allowance(most_bytes=used.bytes)):
-        with pytest.raises(QuotaExceeded, match=r"site-a|c2"):
+        with pytest.raises(QuotaExceeded, match="site site-a: would keep"):
             give("site-a/e", 2, allowance)
     assert catalog.usage("site-a") == used, "what was refused is gone"
     assert not list(catalog.root.glob("*/*/.staging")), "wholly"
     assert [d.ref for d in catalog.list()] == ["site-a/d@1"]
+    room = used.bytes + 40_000  # for manifest, report and picture
+    assert give("site-a/same", 1, Allowance(most_bytes=room, most_cases=1)), "shared, not stored"
+    catalog.erase("site-a/same@1")
     assert give("site-b/d", 2, Allowance(most_cases=2)), "another site has a quota of its own"
     assert give("site-a/d", 2, Allowance(most_bytes=10 * used.bytes, most_cases=2))
     again = catalog.usage("site-a")
