@@ -10,6 +10,7 @@ from clnet.data_catalog.export import ExportFormat, export
 from clnet.data_catalog.fingerprint import fingerprint
 from clnet.data_catalog.manifest import CaseRecord, Manifest
 from clnet.data_catalog.plan_store import PlanStore
+from clnet.data_catalog.quota import Allowance, Usage
 from clnet.data_catalog.recipe import Recipe, load_recipe, recipes
 from clnet.data_catalog.source import CaseSource, find_cases
 from clnet.data_catalog.sources import Layout, SourceFolder, format_names, open_source
@@ -24,6 +25,7 @@ from clnet.data_catalog.validation import (
 )
 
 __all__ = [
+    "Allowance",
     "Case",
     "CaseRecord",
     "CaseSource",
@@ -45,6 +47,7 @@ __all__ = [
     "SourceFolder",
     "StreamSpec",
     "Terms",
+    "Usage",
     "export",
     "find_cases",
     "fingerprint",

@@ -8,12 +8,16 @@ from typing import Any
 
 from clnet.anatomy.mapping import LabelMapping, load_mapping
 from clnet.data_catalog.admin import read_duplicates, write_duplicates
+from clnet.data_catalog.bundles import BundleReader, take_bundle
+from clnet.data_catalog.bundles.manifest import BundleManifest
 from clnet.data_catalog.dataset import Dataset, read_dataset, write_manifest, write_validation
-from clnet.data_catalog.intake import take_in
+from clnet.data_catalog.intake import Intake, take_in
 from clnet.data_catalog.manifest import Manifest, parse_name, parse_ref
 from clnet.data_catalog.plan_store import PlanStore, evict, forget, stored_bytes
 from clnet.data_catalog.preparer import Preparer
+from clnet.data_catalog.quota import Allowance, Room, Usage, check_room, usage_of
 from clnet.data_catalog.recipe import Recipe
+from clnet.data_catalog.sharing import holders_of, share_cases
 from clnet.data_catalog.source import CaseSource
 from clnet.data_catalog.sources import SourceFolder, meanings_of, open_source
 from clnet.data_catalog.staging import Staging, link_cases
@@ -26,7 +30,15 @@ from clnet.data_catalog.validation import (
     cross_site,
 )
 from clnet.data_catalog.volume import DEFAULT_MAX_BYTES
-from clnet.errors import CaseRejected, ContractError, InputError, NotFound
+from clnet.errors import (
+    AlreadyExists,
+    CaseRejected,
+    ContractError,
+    InputError,
+    IntegrityError,
+    NotFound,
+    QuotaExceeded,
+)
 from clnet.storage import exclusive, local_path, publish, scratch_directory, sweep_temporaries
 
 __all__ = ["Catalog"]
@@ -79,6 +91,7 @@ class Catalog:
         rules: IntakeRules | None = None,
         tell: Callable[[Judgement], None] | None = None,
         rejected: Sequence[CaseRejected] = (),
+        allowance: Allowance | None = None,
     ) -> Dataset:
         """Store a new version of dataset `name` from the cases that pass validation.
 
@@ -93,6 +106,7 @@ class Catalog:
             rules: how strictly to judge.
             tell: given the report, whether the contribution is stored or refused.
             rejected: what the source holds beside `cases` that is no whole case.
+            allowance: what the site may keep; no limit by default.
 
         Raises:
             CaseRejected: one case at fault refuses it all (it is the only one, or `rules` are
@@ -100,13 +114,14 @@ class Catalog:
             ContributionRefused: several do.
             UnknownAnatomy: the mapping names an anatomy that the vocabulary does not know.
             InputError: a malformed name or mapping, or no case.
+            QuotaExceeded: the site would keep more than `allowance`.
         """
         meanings = self._meanings(name, mapping)
         folder = self.root / name
         with exclusive(folder / LOCK):
             sweep_temporaries(folder)
             versions = self._versions(name)
-            staging = Staging(folder / STAGING, (folder / str(v) for v in versions))
+            staging = self._staging(name, allowance)
             known = self._known_scans(name)
             try:
                 intake = take_in(
@@ -132,16 +147,124 @@ class Catalog:
             dataset = self._find(name, manifest.sha256)
             judgement = intake.judgement(dataset.ref if dataset else f"{name}@{version}")
             if dataset is None:
-                self._admin(manifest, known)
-                with scratch_directory(folder) as scratch:
-                    link_cases(intake.kept, scratch)
-                    write_validation(scratch, judgement.report)
-                    write_manifest(scratch, manifest)
-                    publish(scratch, folder / str(version))
-                dataset = Dataset(manifest, folder / str(version))
+                try:
+                    dataset = self._publish(manifest, intake, judgement, known, allowance)
+                except QuotaExceeded:
+                    staging.clear()
+                    raise
             staging.clear()
         _tell(tell, judgement)
         return dataset
+
+    def import_bundle(
+        self,
+        bundle: BundleReader,
+        progress: Progress | None = None,
+        *,
+        accept: frozenset[str] = frozenset(),
+        tell: Callable[[Judgement], None] | None = None,
+        allowance: Allowance | None = None,
+    ) -> Dataset:
+        """Store the version that a bundle holds, under the same name, version and hash.
+
+        Every case is judged as in :meth:`contribute`, and one at fault refuses it all, as the
+        version would not be the one that was signed. What is here already is left as it is.
+
+        Args:
+            accept: codes of errors that rest on plausibility and are overruled.
+            tell: given the report, whether the bundle is stored or refused.
+            allowance: what the site may keep; no limit by default.
+
+        Raises:
+            CaseRejected, ContributionRefused: cases at fault.
+            IntegrityError: voxels that are not those that were signed.
+            AlreadyExists: the version is here with other content, or was erased.
+            QuotaExceeded: the site would keep more than `allowance`.
+        """
+        said = bundle.manifest
+        folder, rules = self.root / said.name, IntakeRules(strict=True, accept=accept)
+        with exclusive(folder / LOCK):
+            sweep_temporaries(folder)
+            if said.version in self._versions(said.name):
+                return self._same(said)
+            staging = self._staging(said.name, allowance)
+            known = self._known_scans(said.name)
+            try:
+                intake = take_bundle(bundle, rules, known, self.max_bytes, staging, progress)
+                judgement = intake.judgement(None if intake.refused else said.ref)
+                if intake.refused:
+                    _tell(tell, judgement)
+                    raise intake.refusal
+                records = [record for record, _ in intake.records]
+                manifest = Manifest.of(said.name, said.version, records, said.terms)
+                assert manifest.sha256 == said.sha256, "every case was compared with its record"
+                dataset = self._publish(manifest, intake, judgement, known, allowance)
+            except (InputError, IntegrityError):
+                staging.clear()
+                raise
+            staging.clear()
+        _tell(tell, judgement)
+        return dataset
+
+    def validate_bundle(
+        self,
+        bundle: BundleReader,
+        progress: Progress | None = None,
+        accept: frozenset[str] = frozenset(),
+    ) -> Judgement:
+        """Judge a bundle as :meth:`import_bundle` would, and store nothing."""
+        rules = IntakeRules(strict=True, accept=accept)
+        known = self._known_scans(bundle.manifest.name)
+        return take_bundle(bundle, rules, known, self.max_bytes, None, progress).judgement(None)
+
+    def usage(self, site: str) -> Usage:
+        """What a site keeps here."""
+        return usage_of(self._of_site(site))
+
+    def _same(self, said: BundleManifest) -> Dataset:
+        dataset = self.get(said.ref)
+        if dataset.sha256 != said.sha256:
+            raise AlreadyExists(
+                f"{said.ref} is here with other content; versions never change, so give it "
+                "the next one"
+            )
+        if dataset.erased:
+            raise AlreadyExists(f"{said.ref} was withdrawn and erased here, and stays so")
+        return dataset
+
+    def _staging(self, name: str, allowance: Allowance | None) -> Staging:
+        """Finished cases of the dataset; more than the site may keep are not taken in."""
+        site, room = name.partition("/")[0], None
+        if allowance is not None and allowance != Allowance():
+            room = Room(site, allowance, self._of_site(site))
+        folder = self.root / name
+        versions = (folder / str(version) for version in self._versions(name))
+        return Staging(folder / STAGING, versions, room)
+
+    def _publish(
+        self,
+        manifest: Manifest,
+        intake: Intake,
+        judgement: Judgement,
+        known: Mapping[str, Sequence[KnownScan]],
+        allowance: Allowance | None,
+    ) -> Dataset:
+        """Make a version of the cases that were taken in, by one rename."""
+        folder, site = self.root / manifest.name, manifest.name.partition("/")[0]
+        holders = holders_of(d for d in self.list() if d.name != manifest.name)
+        with exclusive(self.root / site / LOCK), scratch_directory(folder) as scratch:
+            link_cases(intake.kept, scratch)
+            share_cases(scratch, manifest.cases, holders)
+            write_validation(scratch, judgement.report)
+            write_manifest(scratch, manifest)
+            if allowance is not None:
+                check_room(site, self._of_site(site), allowance, scratch, manifest.cases)
+            self._admin(manifest, known)
+            publish(scratch, folder / str(manifest.version))
+        return Dataset(manifest, folder / str(manifest.version))
+
+    def _of_site(self, site: str) -> Sequence[Dataset]:
+        return [dataset for dataset in self.list() if dataset.name.startswith(f"{site}/")]
 
     def validate(
         self,
@@ -236,6 +359,7 @@ class Catalog:
         recipe: Recipe | None = None,
         rules: IntakeRules | None = None,
         tell: Callable[[Judgement], None] | None = None,
+        allowance: Allowance | None = None,
     ) -> Dataset:
         """:meth:`contribute` what a folder holds.
 
@@ -263,6 +387,7 @@ class Catalog:
             rules=rules,
             tell=tell,
             rejected=opened.rejected,
+            allowance=allowance,
         )
 
     def validate_folder(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from clnet.data_catalog.validation import (
 from clnet.data_catalog.volume import DEFAULT_MAX_BYTES, Stored, Volume, read_volume
 from clnet.errors import CaseRejected
 
-__all__ = ["Judged", "judge_case", "read_case"]
+__all__ = ["Judged", "judge_case", "judge_read", "read_case"]
 
 MAX_IMAGE_RATIO = 200.0
 """How many times its size an image file may unpack to: a CT is noise, and takes 2 to 5."""
@@ -87,11 +87,18 @@ def judge_case(
     except CaseRejected as rejection:
         found = (*reading.findings, from_rejection(rejection, source.id))
         return Judged(None, found, rejection)
+    return judge_read(source, content, reading.findings, rules)
+
+
+def judge_read(
+    source: CaseSource, content: CaseContent, seen: Sequence[Finding], rules: IntakeRules
+) -> Judged:
+    """Judge a case that has been read, with what was `seen` meanwhile."""
     files = source.labels if isinstance(source.labels, Mapping) else {"": source.labels}
     subject = Subject(
         source.id, content, str(source.image), {key: str(path) for key, path in files.items()}
     )
-    found = tuple(rules.overruled(f) for f in (*reading.findings, *judge_content(subject)))
+    found = tuple(rules.overruled(f) for f in (*seen, *judge_content(subject)))
     worst = next((f for f in found if f.severity == "error"), None)
     return Judged(content, found, None if worst is None else _as_rejection(worst))
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from clnet.anatomy.mapping import LabelMapping
-from clnet.data_catalog.case import describe_case
+from clnet.data_catalog.case import CaseContent, describe_case
 from clnet.data_catalog.ingest import judge_case
 from clnet.data_catalog.manifest import CaseRecord
 from clnet.data_catalog.source import CaseSource, check_ids
@@ -58,6 +58,14 @@ class Intake:
         """Leave a case out that could not even be tried."""
         self.rejections[case] = rejection
         self.findings.append(from_rejection(rejection, case))
+
+    def add_trial(
+        self, source: CaseSource, content: CaseContent, findings: Sequence[Finding]
+    ) -> None:
+        """Take note of a case that could be stored, and is not."""
+        self.records.append((describe_case(source.id, content), str(source.image)))
+        self.findings += findings
+        self.pictures[source.id] = thumbnail(content)
 
     @property
     def refused(self) -> bool:
@@ -150,9 +158,7 @@ def _take_one(
             return
         assert judged.content is not None
         if staging is None:
-            intake.records.append((describe_case(source.id, judged.content), str(source.image)))
-            intake.findings += judged.findings
-            intake.pictures[source.id] = thumbnail(judged.content)
+            intake.add_trial(source, judged.content, judged.findings)
             return
         if key is None:  # what could not be hashed could be read: somebody is writing it
             raise InputError(f"{source.image}: changes while it is read; try again when it is done")

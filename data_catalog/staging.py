@@ -17,13 +17,14 @@ from clnet.anatomy.mapping import LabelMapping
 from clnet.data_catalog.case import Case, CaseContent, write_case
 from clnet.data_catalog.dataset import case_folder
 from clnet.data_catalog.manifest import CaseRecord, content_sha256
+from clnet.data_catalog.quota import Room
 from clnet.data_catalog.source import CaseSource
 from clnet.data_catalog.validation import Finding, IntakeRules, thumbnail
 from clnet.data_catalog.volume import Stored
 from clnet.errors import IntegrityError
 from clnet.storage import atomic_directory, sweep_temporaries
 
-__all__ = ["Kept", "Staging", "source_key"]
+__all__ = ["Kept", "Staging", "link_or_copy", "source_key"]
 
 INGEST = 1
 """Part of every key: raise it when the same files would be stored or judged otherwise."""
@@ -70,10 +71,12 @@ class Staging:
         folder: where this dataset's unfinished contributions keep their cases. Use it only
             while holding the dataset's lock.
         versions: folders of the dataset's earlier versions.
+        room: what the site may still write; no limit by default.
     """
 
-    def __init__(self, folder: Path, versions: Iterable[Path]) -> None:
+    def __init__(self, folder: Path, versions: Iterable[Path], room: Room | None = None) -> None:
         self.folder = folder
+        self._room = room
         self._earlier = {key: found for v in versions for key, found in _index(v)}
         if folder.is_dir():
             sweep_temporaries(folder)
@@ -94,13 +97,19 @@ class Staging:
     def keep(
         self, key: str, case_id: str, content: CaseContent, findings: Sequence[Finding]
     ) -> Kept:
-        """Write a case, whole or not at all."""
+        """Write a case, whole or not at all.
+
+        Raises:
+            QuotaExceeded: there is no room for more.
+        """
         target = self.folder / key
         with atomic_directory(target) as folder:
             record = write_case(folder / VOXELS, case_id, content)
             (folder / PICTURE).write_bytes(thumbnail(content))
             kept = _Record(case=record, findings=_bare(findings))
             (folder / RECORD).write_text(kept.model_dump_json(), encoding="utf-8")
+        if self._room is not None:
+            self._room.take(record, target / VOXELS)
         return Kept(key, record, tuple(findings), target / VOXELS, target / PICTURE)
 
     def clear(self) -> None:
@@ -157,12 +166,12 @@ def link_cases(cases: Iterable[Kept], version: Path) -> None:
     index: dict[str, Any] = {}
     for kept in cases:
         shutil.copytree(
-            kept.voxels, case_folder(version, kept.record.id), copy_function=_link_or_copy
+            kept.voxels, case_folder(version, kept.record.id), copy_function=link_or_copy
         )
         picture = picture_of(version, kept.record.id)
         picture.parent.mkdir(exist_ok=True)
         if kept.picture.is_file():
-            _link_or_copy(kept.picture, picture)
+            link_or_copy(kept.picture, picture)
         record = _Record(case=kept.record, findings=_bare(kept.findings))
         index[kept.key] = record.model_dump(mode="json")
     (version / INDEX).write_text(json.dumps(index), encoding="utf-8")
@@ -206,7 +215,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _link_or_copy(source: str | Path, target: str | Path) -> None:
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name; the file system counts the names."""
     try:
         os.link(source, target)
     except OSError:  # a file system without hard links

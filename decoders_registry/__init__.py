@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from clnet.decoders_registry.audit import AuditRecord
+from clnet.decoders_registry.admitting import NewToken
+from clnet.decoders_registry.audit import AuditCheck, AuditRecord
 from clnet.decoders_registry.bundle import ImportedRelease
 from clnet.decoders_registry.diff import Change, ReleaseDiff
 from clnet.decoders_registry.jobs import JobRecord, JobStatus
@@ -20,10 +21,12 @@ from clnet.decoders_registry.records import (
 )
 from clnet.decoders_registry.registry import Registry
 from clnet.decoders_registry.releases import ReleaseRecord
-from clnet.decoders_registry.terms import ReleaseTerms
+from clnet.decoders_registry.sites import SiteKeyRecord, SiteRecord, SiteTokenRecord
+from clnet.decoders_registry.terms import ReleaseTerms, UnitedTerms
 from clnet.decoders_registry.verify import Fault, VerifyReport
 
 __all__ = [
+    "AuditCheck",
     "AuditRecord",
     "BodyPartRecord",
     "Change",
@@ -37,12 +40,17 @@ __all__ = [
     "JobRecord",
     "JobStatus",
     "Lineage",
+    "NewToken",
     "Registry",
     "ReleaseDiff",
     "ReleaseRecord",
     "ReleaseTerms",
+    "SiteKeyRecord",
+    "SiteRecord",
+    "SiteTokenRecord",
     "Supporter",
     "TicketRecord",
     "Touched",
+    "UnitedTerms",
     "VerifyReport",
 ]

@@ -30,6 +30,7 @@ from clnet.decoders_registry.nodes import find_decoder
 from clnet.decoders_registry.records import (
     BodyPartRecord,
     DatasetRecord,
+    DatasetUse,
     DecoderRecord,
     EncoderRecord,
     Moment,
@@ -156,18 +157,23 @@ def pack(
             created=release.created,
         ),
         datasets=tuple(
-            dataset_record(find_dataset(session, node.ref))
-            for node in nodes
-            if node.kind == "dataset"
+            dataset_record(find_dataset(session, ref))
+            for ref in dict.fromkeys(
+                node.ref
+                for node in (*nodes, *(edge.parent for edge in edges))
+                if node.kind == "dataset"
+            )
         ),
         artefacts=tuple(
-            _entry(session, node) for node in nodes if node.kind not in {"dataset", "release"}
+            _entry(session, node, edges)
+            for node in nodes
+            if node.kind not in {"dataset", "release"}
         ),
         lineage=lineage,
     )
 
 
-def _entry(session: Session, node: Node) -> Entry:
+def _entry(session: Session, node: Node, edges: Sequence[Edge]) -> Entry:
     if node.kind == "encoder":
         return _Encoder(record=encoder_record(find_encoder(session, node.ref)))
     if node.kind == "body_part_model":
@@ -176,8 +182,32 @@ def _entry(session: Session, node: Node) -> Entry:
     lineage = decoder.lineage
     if lineage.parents:
         told = lineage.config | {"grown_from": list(lineage.parents)}
-        lineage = lineage.model_copy(update={"parents": (), "config": told})
+        # what stays behind cannot lead to its data any more, and the data's terms must follow
+        known = {use.ref for use in lineage.datasets}
+        others = [use for use in _data_behind(session, node, edges) if use.ref not in known]
+        lineage = lineage.model_copy(
+            update={"parents": (), "config": told, "datasets": (*lineage.datasets, *others)}
+        )
     return _Decoder(record=decoder.model_copy(update={"aliases": (), "lineage": lineage}))
+
+
+def _data_behind(session: Session, node: Node, edges: Sequence[Edge]) -> list[DatasetUse]:
+    """The data of everything that `node` grew from."""
+    parents: dict[Node, list[Node]] = {}
+    for edge in edges:
+        parents.setdefault(edge.child, []).append(edge.parent)
+    waiting = [edge.parent for edge in edges if edge.child == node and edge.role == ORIGIN]
+    reached: set[Node] = set()
+    while waiting:
+        found = waiting.pop()
+        if found not in reached:
+            reached.add(found)
+            waiting += parents.get(found, [])
+    rows = [find_dataset(session, found.ref) for found in reached if found.kind == "dataset"]
+    return [
+        DatasetUse(ref=row.ref, sha256=row.sha256, terms=row.terms, held_at=row.held_at)
+        for row in sorted(rows, key=lambda row: row.ref)
+    ]
 
 
 def _without_origins(root: Node, edges: Sequence[Edge]) -> list[Edge]:

@@ -53,7 +53,9 @@ class Core:
         """
         return self.artefacts.get(sha256)
 
-    def audit(self, subject: str | None = None, limit: int = 100) -> list[AuditRecord]:
-        """The newest lines of the journal, newest first."""
+    def audit(
+        self, subject: str | None = None, limit: int = 100, prefix: str | None = None
+    ) -> list[AuditRecord]:
+        """The newest lines of the journal, newest first; `prefix` is how their subject begins."""
         with self.database.read() as session:
-            return journal(session, subject, limit)
+            return journal(session, subject, limit, prefix)

@@ -20,7 +20,7 @@ from clnet.errors import Incompatible, InputError
 
 __all__ = ["SCHEMA", "Database"]
 
-SCHEMA = "r0002"
+SCHEMA = "r0003"
 """Newest migration; a test holds it equal to the head of ``migrations/versions``."""
 
 _BUSY_SECONDS = 30.0

@@ -14,7 +14,14 @@ from clnet.decoders_registry.tables import DatasetRow
 from clnet.decoders_registry.terms import obligations_of
 from clnet.errors import AlreadyExists, Incompatible, InputError, NotFound
 
-__all__ = ["all_datasets", "dataset_record", "ensure_datasets", "find_dataset", "record_dataset"]
+__all__ = [
+    "all_datasets",
+    "dataset_record",
+    "ensure_datasets",
+    "find_dataset",
+    "record_dataset",
+    "refuse_withdrawn",
+]
 
 
 def dataset_record(row: DatasetRow) -> DatasetRecord:
@@ -85,6 +92,20 @@ def record_dataset(
     return row, False
 
 
+def refuse_withdrawn(session: Session, ref: str) -> None:
+    """Look whether a dataset version may be learned from; one that nobody knows may.
+
+    Raises:
+        Incompatible: it was withdrawn.
+    """
+    row = session.scalar(sa.select(DatasetRow).where(DatasetRow.ref == ref))
+    if row is not None and row.withdrawn is not None:
+        raise Incompatible(
+            f"dataset {ref} was withdrawn on {row.withdrawn:%Y-%m-%d} "
+            f"({row.withdrawn_reason}); train without it"
+        )
+
+
 def ensure_datasets(session: Session, uses: Iterable[DatasetUse]) -> list[tuple[str, Node]]:
     """Make sure that every dataset of a lineage is known; returns the edges to them.
 
@@ -94,11 +115,7 @@ def ensure_datasets(session: Session, uses: Iterable[DatasetUse]) -> list[tuple[
     """
     edges = []
     for use in uses:
-        row, _ = record_dataset(session, use, {})
-        if row.withdrawn is not None:
-            raise Incompatible(
-                f"dataset {use.ref} was withdrawn on {row.withdrawn:%Y-%m-%d} "
-                f"({row.withdrawn_reason}); train without it"
-            )
+        record_dataset(session, use, {})
+        refuse_withdrawn(session, use.ref)
         edges.append(("data", Node("dataset", use.ref)))
     return edges

@@ -8,7 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from clnet.decoders_registry.core import Core
-from clnet.decoders_registry.datasets import all_datasets, dataset_record, find_dataset
+from clnet.decoders_registry.datasets import (
+    all_datasets,
+    dataset_record,
+    find_dataset,
+    refuse_withdrawn,
+)
 from clnet.decoders_registry.decoders import all_decoders, all_groups, decoder_record
 from clnet.decoders_registry.encoders import (
     all_models,
@@ -29,6 +34,7 @@ from clnet.decoders_registry.records import (
 from clnet.decoders_registry.refs import Kind, Node
 from clnet.decoders_registry.releases import check_content, release_record
 from clnet.decoders_registry.tables import BodyPartRow, EncoderRow, TicketRow
+from clnet.decoders_registry.terms import UnitedTerms, unite
 from clnet.decoders_registry.verify import VerifyReport, check_artefacts, check_named
 
 __all__ = ["Reading"]
@@ -82,6 +88,15 @@ class Reading(Core):
         with self.database.read() as session:
             return [dataset_record(row) for row in all_datasets(session)]
 
+    def check_usable(self, dataset: str) -> None:
+        """See that nothing forbids to learn from a dataset version; unknown ones pass.
+
+        Raises:
+            Incompatible: it was withdrawn.
+        """
+        with self.database.read() as session:
+            refuse_withdrawn(session, dataset)
+
     def lineage_of(self, ref: str, kind: Kind | None = None) -> dict[str, Any]:
         """Everything that `ref` came from, nested under ``from``, down to the datasets.
 
@@ -94,6 +109,19 @@ class Reading(Core):
             edges = upstream(session, [root])
             facts = describe(session, {root, *(edge.parent for edge in edges)})
             return nested(root, edges, facts)
+
+    def terms_of(self, ref: str, kind: Kind | None = None) -> UnitedTerms:
+        """The union of obligations of all data that went into `ref`, however far back.
+
+        Args:
+            ref: a release, decoder version, encoder, body-part model or dataset.
+            kind: needed only where a decoder version and a dataset share a name.
+        """
+        with self.database.read() as session:
+            root = find_node(session, ref, kind)
+            reached = {root, *(edge.parent for edge in upstream(session, [root]))}
+            data = [find_dataset(session, node.ref) for node in reached if node.kind == "dataset"]
+            return unite({row.ref: row.terms for row in data})
 
     def touched_by(self, dataset: str) -> Touched:
         """Every encoder, body-part model, decoder and release that a dataset version went into."""

@@ -254,6 +254,22 @@ class Registering(Core):
 
         return self.database.write(work)
 
+    def take_dataset(self, ref: str) -> DatasetRecord:
+        """Note that the bytes of a version, held elsewhere so far, are now here.
+
+        Raises:
+            NotFound: no such version.
+        """
+
+        def work(session: Session) -> DatasetRecord:
+            row = find_dataset(session, ref)
+            if row.held_at is not None:
+                note(session, self.actor, "dataset.arrive", ref, before=row.held_at)
+                row.held_at = None
+            return dataset_record(row)
+
+        return self.database.write(work)
+
     def withdraw_dataset(self, ref: str, reason: str) -> Touched:
         """Mark a dataset version as withdrawn; returns what must be retrained without it.
 

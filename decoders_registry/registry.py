@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clnet.decoders_registry.admitting import Admitting
 from clnet.decoders_registry.queueing import Queueing
 from clnet.decoders_registry.reading import Reading
 from clnet.decoders_registry.registering import Registering
@@ -10,8 +11,8 @@ from clnet.decoders_registry.releasing import Releasing
 __all__ = ["Registry"]
 
 
-class Registry(Registering, Reading, Releasing, Queueing):
-    """Encoders, decoders, releases, jobs and datasets of one hub, with their lineage.
+class Registry(Registering, Reading, Releasing, Queueing, Admitting):
+    """Encoders, decoders, releases, jobs, datasets and sites of one hub, with their lineage.
 
     Safe for several threads and processes at once. Records are frozen; rows never leave.
 

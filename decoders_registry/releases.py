@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -212,7 +212,7 @@ def insert_release(session: Session, release: Composition) -> tuple[ReleaseRow, 
 
     Raises:
         AlreadyExists: the name is taken by other content.
-        Incompatible: decoders, claims or terms do not go together.
+        Incompatible: decoders, claims or terms do not go together, or data was withdrawn.
     """
     check_name(release.name, "release")
     known = session.scalar(sa.select(ReleaseRow).where(ReleaseRow.name == release.name))
@@ -231,6 +231,7 @@ def insert_release(session: Session, release: Composition) -> tuple[ReleaseRow, 
     check_supported(everyone)
     members = [Node("decoder", decoder.ref) for decoder in everyone]
     data = _data_of(session, release.encoder, release.body_part_model, members)
+    _refuse_withdrawn(release.name, data)
     terms = combine({row.ref: row.terms for row in data})
     row = ReleaseRow(
         name=release.name,
@@ -256,6 +257,15 @@ def insert_release(session: Session, release: Composition) -> tuple[ReleaseRow, 
         edges.append(("supporter" if tier is None else "decoder", Node("decoder", ref)))
     add_edges(session, Node("release", row.name), edges)
     return row, True
+
+
+def _refuse_withdrawn(name: str, data: Iterable[DatasetRow]) -> None:
+    withdrawn = [f"{row.ref} ({row.withdrawn_reason})" for row in data if row.withdrawn]
+    if withdrawn:
+        raise Incompatible(
+            f"release {name} would hold what was learned from withdrawn data: "
+            f"{', '.join(withdrawn)}; leave out what learned from it"
+        )
 
 
 def _places(release: Composition) -> Iterator[tuple[str, int | None, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from clnet.decoders_registry.columns import Base, Hash
@@ -22,6 +22,9 @@ __all__ = [
     "JobRow",
     "ReleaseDecoderRow",
     "ReleaseRow",
+    "SiteKeyRow",
+    "SiteRow",
+    "SiteTokenRow",
     "TicketRow",
     "VersionedRow",
 ]
@@ -237,7 +240,7 @@ class JobRow(Base):
 
 
 class AuditRow(Base):
-    """Who did what, when. Triggers refuse to change or delete a line."""
+    """Who did what, when. Triggers refuse to change or delete a line, and lines are chained."""
 
     __tablename__ = "audit"
 
@@ -247,3 +250,50 @@ class AuditRow(Base):
     action: Mapped[str] = mapped_column(String(40))
     subject: Mapped[str] = mapped_column(index=True)
     detail: Mapped[dict[str, Any]]
+    previous: Mapped[str] = mapped_column(Hash, unique=True)
+    sha256: Mapped[str] = mapped_column(Hash)
+
+
+class SiteRow(Base):
+    """A site that contributes; its namespace is its name."""
+
+    __tablename__ = "sites"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    title: Mapped[str] = mapped_column(Text)
+    most_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    most_cases: Mapped[int | None]
+    created: Mapped[datetime]
+
+
+class SiteTokenRow(Base):
+    """An access token of a site: never itself, only what scrypt makes of it."""
+
+    __tablename__ = "site_tokens"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    site_id: Mapped[int] = mapped_column(ForeignKey("sites.id"), index=True)
+    label: Mapped[str]
+    salt: Mapped[str] = mapped_column(Hash)
+    digest: Mapped[str] = mapped_column(Hash)
+    created: Mapped[datetime]
+    expires: Mapped[datetime | None]
+    revoked: Mapped[datetime | None]
+
+    site: Mapped[SiteRow] = relationship(lazy="joined", innerjoin=True)
+
+
+class SiteKeyRow(Base):
+    """A public key with which a site signs bundles; one key belongs to one site for good."""
+
+    __tablename__ = "site_keys"
+
+    fingerprint: Mapped[str] = mapped_column(Hash, primary_key=True)
+    site_id: Mapped[int] = mapped_column(ForeignKey("sites.id"), index=True)
+    public_key: Mapped[str] = mapped_column(Hash)
+    label: Mapped[str]
+    created: Mapped[datetime]
+    revoked: Mapped[datetime | None]
+
+    site: Mapped[SiteRow] = relationship(lazy="joined", innerjoin=True)

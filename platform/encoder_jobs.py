@@ -206,11 +206,14 @@ def enqueue_encoder(job: EncoderJob, workspace: Workspace) -> JobHandle:
     Raises:
         NotFound: a dataset or body-part model that is not there.
         InputError: datasets that teach nothing.
+        Incompatible: a dataset that was withdrawn.
     """
     told = job if job.command else job.model_copy(update={"command": shlex.join(sys.argv)})
     with workspace.registry() as registry:
         catalog: Catalog = workspace.catalog()
         datasets = [catalog.get(ref) for ref in told.dataset]
+        for dataset in datasets:
+            registry.check_usable(dataset.ref)
         pinned = told.model_copy(update={"dataset": tuple(d.ref for d in datasets)})
         teachers_of(pinned, datasets)
         plan = plan_of(pinned, datasets, registry)

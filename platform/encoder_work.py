@@ -170,6 +170,8 @@ def _train(config: dict[str, Any]) -> TrainedEncoder | None:
     catalog = workspace.catalog()
     datasets = [catalog.get(ref) for ref in job.dataset]
     with workspace.registry() as registry:
+        for dataset in datasets:
+            registry.check_usable(dataset.ref)
         plan = plan_of(job, datasets, registry)
         bpr = registry.body_part_model(job.body_part_model) if job.body_part_model else None
     teachers = teachers_of(job, datasets)

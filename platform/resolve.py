@@ -108,13 +108,13 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
 
     Raises:
         NotFound: something it names is not there.
-        Incompatible: parts that were not made for each other.
+        Incompatible: parts that were not made for each other, or data that was withdrawn.
     """
     default_stratification()[job.decoder]
     encoder = registry.encoder(job.encoder)
     registry.body_part_model(job.body_part_model)
     for ref in job.dataset:
-        catalog.get(ref)
+        registry.check_usable(catalog.get(ref).ref)
     for ref in filter(None, (*job.supporters, job.base, job.start)):
         decoder = registry.decoder(ref)
         if decoder.encoder_sha256 != encoder.sha256:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["BearerToken", "digest", "new_token"]
+__all__ = ["BearerToken", "bearer", "digest", "new_token"]
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
@@ -23,6 +24,16 @@ def new_token() -> str:
 def digest(token: str) -> str:
     """SHA-256 of a token: what the service keeps instead of the token itself."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The token in a request's ``Authorization`` header; empty where there is none."""
+    given = b""
+    for name, value in headers:
+        if name == b"authorization":
+            given = value
+    scheme, _, token = given.partition(b" ")
+    return token.strip().decode("utf-8", "replace") if scheme.lower() == b"bearer" else ""
 
 
 class BearerToken:
@@ -59,10 +70,5 @@ class BearerToken:
         await self._app(scope, receive, send)
 
     def _known(self, scope: Scope) -> bool:
-        given = b""
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                given = value
-        scheme, _, token = given.partition(b" ")
-        presented = hashlib.sha256(token.strip()).hexdigest()
-        return hmac.compare_digest(presented, self._expected) and scheme.lower() == b"bearer"
+        presented = digest(bearer(scope["headers"]))
+        return hmac.compare_digest(presented, self._expected)

@@ -16,6 +16,7 @@ __all__ = [
     "TEMPORARY",
     "atomic_directory",
     "atomic_write",
+    "new_file",
     "publish",
     "scratch_directory",
     "sweep_temporaries",
@@ -92,6 +93,36 @@ def atomic_write(path_or_url: str | Path, data: bytes) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield the name of a temporary file, which becomes `path` when the block succeeds.
+
+    Unlike :func:`atomic_write` it takes files of any size, and never replaces one.
+
+    Raises:
+        AlreadyExists: `path` is there, before or after the block.
+    """
+    taken = AlreadyExists(f"{path} exists already and is never overwritten")
+    if path.exists():
+        raise taken
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path.parent)
+    try:
+        yield temporary
+        _sync(temporary)
+        try:
+            os.link(temporary, path)  # a rename would replace what is there
+        except FileExistsError:
+            raise taken from None
+        except OSError:  # a disk to carry around, without hard links
+            if path.exists():
+                raise taken from None
+            temporary.rename(path)
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from clnet.errors import (
+    AccessDenied,
     AlreadyExists,
     CaseRejected,
     ClnetError,
@@ -23,6 +24,7 @@ from clnet.errors import (
     IntegrityError,
     JobFailed,
     NotFound,
+    QuotaExceeded,
     ServiceError,
     UnknownAnatomy,
 )
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from clnet.platform.jobs import DecoderJob, Validation
 
 __all__ = [
+    "AccessDenied",
     "AlreadyExists",
     "CaseRejected",
     "CaseSource",
@@ -48,6 +51,7 @@ __all__ = [
     "IntegrityError",
     "JobFailed",
     "NotFound",
+    "QuotaExceeded",
     "ServiceError",
     "Terms",
     "UnknownAnatomy",

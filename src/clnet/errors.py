@@ -8,6 +8,8 @@
     │   ├── ContributionRefused   a dataset of which nothing was stored
     │   ├── NotFound          a dataset, encoder, decoder, job or release that is not there
     │   ├── AlreadyExists     a name or version that is taken: artefacts are immutable
+    │   ├── AccessDenied      a token or key that is not valid, or not for this
+    │   ├── QuotaExceeded     a site would keep more than it may
     │   └── Incompatible      parts that were not made for each other
     ├── IntegrityError        stored bytes do not match their hash
     ├── Cancelled             the caller stopped the work; nothing of it was kept
@@ -21,6 +23,7 @@ package: every part may import it, it imports nothing.
 from __future__ import annotations
 
 __all__ = [
+    "AccessDenied",
     "AlreadyExists",
     "Cancelled",
     "CaseRejected",
@@ -32,6 +35,7 @@ __all__ = [
     "IntegrityError",
     "JobFailed",
     "NotFound",
+    "QuotaExceeded",
     "ServiceError",
     "UnknownAnatomy",
 ]
@@ -84,6 +88,14 @@ class NotFound(InputError):
 
 class AlreadyExists(InputError):
     """A name or version that is taken: artefacts are immutable."""
+
+
+class AccessDenied(InputError):
+    """A token or key that is unknown, expired or revoked, or that does not open this."""
+
+
+class QuotaExceeded(InputError):
+    """A site would keep more than the hub lets it."""
 
 
 class Incompatible(InputError):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from clnet.errors import InputError
 
 __all__ = ["Settings"]
 
@@ -17,6 +20,8 @@ class Settings(BaseSettings):
         database: SQLAlchemy URL of the registry; an SQLite file in the workspace by default.
         artefacts: folder or ``s3://`` URL of the models; a folder of the workspace by default.
         ray: address of a Ray cluster; a local Ray is started on demand by default.
+        token: of a site, whose datasets alone the commands then see and change.
+        token_file: file with such a token.
     """
 
     model_config = SettingsConfigDict(env_prefix="CLNET_", frozen=True, env_ignore_empty=True)
@@ -25,3 +30,20 @@ class Settings(BaseSettings):
     database: str = ""
     artefacts: str = ""
     ray: str | None = None
+    token: SecretStr | None = None
+    token_file: Path | None = None
+
+    def site_token(self) -> str | None:
+        """The token, from wherever it was given.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        if self.token is not None:
+            return self.token.get_secret_value()
+        if self.token_file is None:
+            return None
+        try:
+            return self.token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"CLNET_TOKEN_FILE {self.token_file}: {error}") from None

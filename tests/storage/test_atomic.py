@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from clnet.storage import (
     atomic_directory,
     atomic_write,
     exclusive,
+    new_file,
     publish,
     scratch_directory,
     sweep_temporaries,
@@ -141,3 +143,25 @@ def test_a_killed_holder_frees_its_lock(tmp_path: Path) -> None:
     assert process.exitcode == -signal.SIGKILL
     with exclusive(tmp_path / "lock"):
         pass
+
+
+def test_a_new_file_is_whole_and_replaces_nothing(tmp_path: Path) -> None:
+    def write(target: Path, data: bytes, then: Callable[[], object] = list) -> None:
+        with new_file(target) as temporary:
+            temporary.write_bytes(data)
+            then()
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    target, late = tmp_path / "folder" / "file", tmp_path / "late"
+    with pytest.raises(KeyboardInterrupt):
+        write(target, b"half", stop)
+    assert list(target.parent.iterdir()) == []
+    write(target, b"whole")
+    with pytest.raises(AlreadyExists):
+        write(target, b"other")
+    with pytest.raises(AlreadyExists):
+        write(late, b"other", lambda: late.write_bytes(b"first"))
+    assert (target.read_bytes(), late.read_bytes()) == (b"whole", b"first")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from clnet import __version__
-from clnet.cli import anatomies, body_parts, datasets, decoders, encoders, jobs, releases
+from clnet.cli import (
+    anatomies,
+    audit,
+    body_parts,
+    datasets,
+    decoders,
+    encoders,
+    jobs,
+    releases,
+    sites,
+)
 from clnet.cli.doctor import doctor
 from clnet.cli.evaluate import evaluate
 from clnet.cli.quickstart import quickstart
@@ -34,6 +44,8 @@ app.add_typer(body_parts.app, name="body-parts")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(decoders.app, name="decoders")
 app.add_typer(releases.app, name="releases")
+app.add_typer(sites.app, name="sites")
+app.add_typer(audit.app, name="audit")
 app.command(epilog="Example: clnet quickstart --ct my-ct.nii.gz")(quickstart)
 app.command(epilog="Example: clnet tune abdomen/liver --tolerance 0.01")(tune)
 app.command(epilog="Example: clnet segment ct.nii.gz --output out --anatomy liver")(segment)

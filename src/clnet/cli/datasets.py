@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clnet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, open_hub
+from clnet.cli.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    PassphraseOption,
+    WorkspaceOption,
+    open_datasets,
+    passphrase_in,
+    text_in,
+)
 from clnet.cli.report import show_judgement
 from clnet.cli.show import listing, progress, record
 from clnet.errors import InputError
+from clnet.hub.rows import dataset_row
 
 if TYPE_CHECKING:
-    from clnet.data_catalog import Dataset, Judgement, Terms
+    from clnet.data_catalog import Judgement, Terms
 
 __all__ = ["app", "terms_of"]
 
@@ -96,10 +105,10 @@ def contribute(
 
     known = load_recipe(recipe) if recipe else None
     rules = IntakeRules(strict, deidentify, resample, frozenset(accept or ()))
-    hub = open_hub(workspace)
+    datasets = open_datasets(workspace)
     if dry_run:
         with progress(f"validating {name}") as tell:
-            judgement = hub.datasets.validate(
+            judgement = datasets.validate(
                 name, source, mapping, tell, format=format, recipe=known, rules=rules
             )
         show_judgement(judgement, report, as_json=as_json)
@@ -110,7 +119,7 @@ def contribute(
     judged: list[Judgement] = []
     try:
         with progress(f"contributing {name}") as tell:
-            dataset = hub.datasets.contribute(
+            dataset = datasets.contribute(
                 name,
                 source,
                 mapping,
@@ -129,10 +138,10 @@ def contribute(
         if report is not None:
             judged[0].write(report)
         told = judged[0].report.model_dump(mode="json", include={"quarantined", "findings"})
-        record(_row(dataset) | told, as_json=True)
+        record(dataset_row(dataset) | told, as_json=True)
         return
     show_judgement(judged[0], report, as_json=False)
-    record(_row(dataset), as_json=False)
+    record(dataset_row(dataset), as_json=False)
 
 
 @app.command(epilog="Example: clnet datasets recipes amos22")
@@ -174,7 +183,7 @@ def formats(as_json: JsonOption = False) -> None:
 @app.command("list", epilog="Example: clnet datasets list --json")
 def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Every version of every dataset."""
-    rows = [_row(dataset) for dataset in open_hub(workspace).datasets.list()]
+    rows = [dataset_row(dataset) for dataset in open_datasets(workspace).list()]
     listing(rows, as_json=as_json, empty="no dataset yet: clnet datasets contribute --help")
 
 
@@ -185,12 +194,16 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One version: terms, cases, and what was made from it."""
-    hub = open_hub(workspace)
-    dataset = hub.datasets.get(ref)
+    datasets = open_datasets(workspace)
+    dataset = datasets.get(ref)
     manifest = dataset.manifest.model_dump(mode="json")
-    values = _row(dataset) | {
+    known = datasets.record(dataset.ref)
+    values = dataset_row(dataset) | {
         "terms": manifest["terms"],
-        "went_into": hub.datasets.touched_by(dataset.ref).model_dump(mode="json"),
+        "obligations": list(datasets.terms(dataset.ref).obligations),
+        "withdrawn": known.withdrawn_reason,
+        "erased": dataset.erased,
+        "went_into": datasets.touched_by(dataset.ref).model_dump(mode="json"),
         "case_ids": list(dataset.case_ids),
         "quarantined": dataset.validation.quarantine() if dataset.validation else [],
     }
@@ -208,14 +221,96 @@ def withdraw(
     as_json: JsonOption = False,
 ) -> None:
     """Let nothing more learn from a version, and list what was made from it."""
-    touched = open_hub(workspace).datasets.withdraw(ref, reason, erase=erase)
+    touched = open_datasets(workspace).withdraw(ref, reason, erase=erase)
     record(touched.model_dump(mode="json"), as_json=as_json)
+
+
+@app.command(epilog="Example: clnet datasets bundle site-a/abdomen@1 --to a.clnet --key site-a.pem")
+def bundle(
+    ref: Annotated[str, typer.Argument(help="site/name@version; the newest without @.")],
+    to: Annotated[Path, typer.Option(help="File to make.")],
+    key: Annotated[Path, typer.Option(help="The site's private key (clnet sites key make).")],
+    passphrase_file: PassphraseOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a version as one signed archive, to carry to a hub that no network leads to."""
+    datasets = open_datasets(workspace)
+    with progress(f"bundling {ref}") as tell:
+        signed_by = datasets.bundle(ref, to, key, passphrase_in(passphrase_file), tell)
+    values = {"ref": datasets.get(ref).ref, "file": str(to), "bytes": to.stat().st_size}
+    record(values | {"key": signed_by}, as_json=as_json)
+
+
+@app.command(
+    epilog="Example: clnet datasets push site-a/abdomen@1 --to https://hub.example "
+    "--key site-a.pem --token-file token"
+)
+def push(
+    ref: Annotated[str, typer.Argument(help="site/name@version; the newest without @.")],
+    to: Annotated[str, typer.Option(metavar="URL", help="Hub that takes it.")],
+    key: Annotated[Path, typer.Option(help="The site's private key (clnet sites key make).")],
+    token_file: Annotated[Path, typer.Option(help="File with the site's token on that hub.")],
+    passphrase_file: PassphraseOption = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODE", help="Overrule a finding (orientation.mirrored ...)."),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Bundle a version and send it to a hub over HTTP."""
+    from clnet.hub.remote import RemoteHub
+
+    with RemoteHub(to, text_in("--token-file", token_file)) as hub:
+        taken = hub.datasets.push(
+            open_datasets(workspace), ref, key, passphrase_in(passphrase_file), accept=accept or ()
+        )
+    record({name: value for name, value in taken.items() if name != "report"}, as_json=as_json)
+
+
+@app.command("import", epilog="Example: clnet datasets import a.clnet")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Bundle that a site made and signed.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only verify, validate and report.")
+    ] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODE", help="Overrule a finding (orientation.mirrored ...)."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write report.json and report.html, with pictures."),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify a bundle's signature, judge its cases, and store them under its own name.
+
+    The key must be registered (clnet sites key add). One case at fault refuses it all.
+    """
+    datasets = open_datasets(workspace)
+    codes = frozenset(accept or ())
+    if dry_run:
+        with progress(f"validating {file.name}") as tell:
+            judgement = datasets.validate_bundle(file, tell, accept=codes)
+        show_judgement(judgement, report, as_json=as_json)
+        raise typer.Exit(2 if judgement.report.refused else 0)
+    judged: list[Judgement] = []
+    try:
+        with progress(f"importing {file.name}") as tell:
+            dataset = datasets.import_(file, tell, accept=codes, tell=judged.append)
+    finally:
+        if judged and not as_json:
+            show_judgement(judged[0], report, as_json=False)
+    record(dataset_row(dataset), as_json=as_json)
 
 
 @app.command(epilog="Example: clnet datasets duplicates --json")
 def duplicates(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Scans that several sites contributed. For hub admins: patients were in both."""
-    found = open_hub(workspace).datasets.cross_site_duplicates()
+    found = open_datasets(workspace).cross_site_duplicates()
     rows = [
         {"ref": ref} | entry.model_dump() for ref, entries in found.items() for entry in entries
     ]
@@ -229,7 +324,7 @@ def fingerprint(
     as_json: JsonOption = False,
 ) -> None:
     """What a version holds: cases, spacing, intensity, anatomies with voxel counts."""
-    values = open_hub(workspace).datasets.fingerprint(ref)
+    values = open_datasets(workspace).fingerprint(ref)
     if as_json:
         record(values, as_json=True)
         return
@@ -250,21 +345,10 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a version as files, on the grid and in the orientation that each scan came in."""
-    hub = open_hub(workspace)
+    datasets = open_datasets(workspace)
     with progress(f"exporting {ref}") as tell:
-        folder = hub.datasets.export(ref, to, format.value, tell)
-    record({"ref": hub.datasets.get(ref).ref, "folder": str(folder)}, as_json=as_json)
-
-
-def _row(dataset: Dataset) -> dict[str, Any]:
-    manifest = dataset.manifest
-    return {
-        "ref": dataset.ref,
-        "cases": len(dataset),
-        "licence": manifest.terms.licence,
-        "created": f"{manifest.created:%Y-%m-%d %H:%M}",
-        "sha256": dataset.sha256,
-    }
+        folder = datasets.export(ref, to, format.value, tell)
+    record({"ref": datasets.get(ref).ref, "folder": str(folder)}, as_json=as_json)
 
 
 def terms_of(

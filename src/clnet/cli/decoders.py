@@ -58,6 +58,7 @@ def show(
     decoders = open_hub(workspace).decoders
     decoder = decoders.get(ref)
     values = decoder.model_dump(mode="json")
+    values["terms"] = decoders.terms(decoder.ref).model_dump(mode="json")
     if decoder.ticket is not None or speed:
         values["footprint"] = decoders.footprint(decoder.ref, speed=speed)
     record(values, as_json=as_json)

@@ -48,8 +48,10 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One encoder: its plan, its shape, and how it came to be."""
-    encoder = open_hub(workspace).encoders.get(ref)
-    record(encoder.model_dump(mode="json"), as_json=as_json)
+    encoders = open_hub(workspace).encoders
+    encoder = encoders.get(ref)
+    terms = encoders.terms(encoder.ref).model_dump(mode="json")
+    record(encoder.model_dump(mode="json") | {"terms": terms}, as_json=as_json)
 
 
 @app.command(

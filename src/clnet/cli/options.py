@@ -7,10 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clnet.errors import AccessDenied, InputError
+
 if TYPE_CHECKING:
     from clnet.hub import Hub
+    from clnet.hub.datasets import Datasets
 
-__all__ = ["JsonOption", "MemoryOption", "RayOption", "WorkspaceOption", "open_hub"]
+__all__ = [
+    "JsonOption",
+    "MemoryOption",
+    "PassphraseOption",
+    "RayOption",
+    "WorkspaceOption",
+    "open_datasets",
+    "open_hub",
+    "passphrase_in",
+    "text_in",
+]
 
 WorkspaceOption = Annotated[
     Path,
@@ -44,8 +57,56 @@ RayOption = Annotated[
 DEFAULT_WORKSPACE = Path("clnet-workspace")
 
 
-def open_hub(workspace: Path, ray: str | None = None) -> Hub:
-    """The hub of a workspace."""
-    from clnet.hub import connect
+PassphraseOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="File with the passphrase of the private key."),
+]
 
+
+def open_hub(workspace: Path, ray: str | None = None) -> Hub:
+    """The hub of a workspace.
+
+    Raises:
+        AccessDenied: a site's token is set, which opens datasets alone.
+    """
+    from clnet.hub import connect
+    from clnet.settings import Settings
+
+    if Settings().site_token() is not None:
+        raise AccessDenied(
+            "a site's token opens `clnet datasets` alone; unset CLNET_TOKEN and CLNET_TOKEN_FILE "
+            "to act for the hub"
+        )
     return connect(workspace, ray=ray)
+
+
+def open_datasets(workspace: Path) -> Datasets:
+    """The datasets of a workspace: a site's own, where its token is set."""
+    from clnet.hub import connect
+    from clnet.settings import Settings
+
+    token = Settings().site_token()
+    return (
+        connect(workspace).datasets if token is None else connect(workspace, token=token).datasets
+    )
+
+
+def passphrase_in(file: Path | None) -> str | None:
+    """The passphrase that a file holds.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return None if file is None else text_in("--passphrase-file", file)
+
+
+def text_in(option: str, file: Path) -> str:
+    """A secret that a file holds, without the end of its line.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{option} {file}: {error}") from None

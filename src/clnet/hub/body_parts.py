@@ -53,6 +53,7 @@ class BodyParts:
 
         Raises:
             NotFound: a dataset that is not there.
+            Incompatible: a dataset that was withdrawn.
             InputError: no whole body with hips and skull labelled.
         """
         import torch
@@ -64,6 +65,8 @@ class BodyParts:
 
         refs = [dataset] if isinstance(dataset, str) else dataset
         datasets = [self._catalog.get(ref) for ref in refs]
+        for found in datasets:
+            self._registry.check_usable(found.ref)
         stores = [self._catalog.plan_store(one, BODY_PART_PLAN.to_dict()) for one in datasets]
         model = make_body_part_model(stores, BODY_PART_PLAN.spacing, steps, seed, progress)
         lineage = Lineage(

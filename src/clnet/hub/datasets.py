@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from clnet.data_catalog import (
+    Allowance,
     CaseSource,
     Catalog,
     CrossSiteDuplicate,
@@ -19,13 +20,16 @@ from clnet.data_catalog import (
     Judgement,
     Recipe,
     Terms,
+    Usage,
     export,
     fingerprint,
     load_recipe,
     recipes,
 )
-from clnet.decoders_registry import Registry, Touched
-from clnet.errors import InputError
+from clnet.data_catalog.bundles import Signer, open_bundle, read_private_key, write_bundle
+from clnet.decoders_registry import DatasetRecord, Registry, Touched, UnitedTerms
+from clnet.errors import AccessDenied, InputError, NotFound
+from clnet.hub.access import OWNER, Access
 
 __all__ = ["Datasets", "licence_of"]
 
@@ -33,11 +37,17 @@ Progress = Callable[[float, str], None]
 
 
 class Datasets:
-    """Datasets of one hub."""
+    """Datasets of one hub.
 
-    def __init__(self, catalog: Catalog, registry: Registry) -> None:
+    Args:
+        catalog, registry: of the hub.
+        access: whose hands they are in; a site sees and changes its own alone.
+    """
+
+    def __init__(self, catalog: Catalog, registry: Registry, access: Access = OWNER) -> None:
         self._catalog = catalog
         self._registry = registry
+        self._access = access
 
     def contribute(
         self,
@@ -79,7 +89,11 @@ class Datasets:
             UnknownAnatomy: the mapping names an anatomy that the vocabulary does not know.
             InputError: a malformed name, mapping or licence, no case, or a folder that no
                 format recognises.
+            QuotaExceeded: the site would keep more than it may.
+            AccessDenied: the name is another site's.
         """
+        self._access.require_own(name)
+        allowance = self._allowance(name)
         meanings = Path(mapping) if isinstance(mapping, str) else mapping
         agreed = licence_of(terms) if isinstance(terms, str) else terms
         if isinstance(source, str | Path):
@@ -94,6 +108,7 @@ class Datasets:
                 recipe=known,
                 rules=rules,
                 tell=tell,
+                allowance=allowance,
             )
         elif format is not None or recipe is not None:
             raise InputError("format and recipe go with a folder; cases are given as files")
@@ -101,15 +116,134 @@ class Datasets:
             raise InputError("cases given as files need a mapping and terms")
         else:
             dataset = self._catalog.contribute(
-                name, source, meanings, agreed, progress, rules=rules, tell=tell
+                name,
+                source,
+                meanings,
+                agreed,
+                progress,
+                rules=rules,
+                tell=tell,
+                allowance=allowance,
             )
+        self._record(dataset)
+        return dataset
+
+    def bundle(
+        self,
+        ref: str,
+        to: str | Path,
+        key: str | Path,
+        passphrase: str | None = None,
+        progress: Progress | None = None,
+    ) -> str:
+        """Write a version with all its voxels as one signed archive, for a hub without a link.
+
+        Args:
+            to: file to make.
+            key: PEM file with the site's private Ed25519 key, see :meth:`.Sites.make_key`.
+            passphrase: of the key.
+            progress: told the fraction done and the case just written.
+
+        Returns:
+            The fingerprint of the key.
+
+        Raises:
+            NotFound: no such version, or it was erased.
+            AlreadyExists: the file is there.
+            InputError: the key cannot be read.
+        """
+        dataset = self.get(ref)
+        private = read_private_key(Path(key), passphrase)
+        self._registry.check_usable(dataset.ref)
+        signed_by = write_bundle(dataset, Path(to), private, progress)
+        self._registry.note("dataset.bundle", dataset.ref, key=signed_by)
+        return signed_by
+
+    def import_(
+        self,
+        bundle: str | Path,
+        progress: Progress | None = None,
+        *,
+        accept: frozenset[str] = frozenset(),
+        tell: Callable[[Judgement], None] | None = None,
+    ) -> Dataset:
+        """Store the version that a bundle holds, under its own name, version and hash.
+
+        The signature must be by a registered key of the site that the name belongs to. Every
+        case is judged as in a contribution; one at fault refuses the bundle. May be repeated.
+
+        Args:
+            accept: codes of errors that rest on plausibility and are overruled.
+            tell: given the report, whether the bundle is stored or refused.
+
+        Raises:
+            InputError: not a bundle, or damaged.
+            AccessDenied: the key is not registered, revoked, or another site's.
+            IntegrityError: something is not what was signed.
+            CaseRejected, ContributionRefused: cases at fault.
+            Incompatible: the version was withdrawn here.
+            AlreadyExists: the version is here with other content, or was erased.
+            QuotaExceeded: the site would keep more than it may.
+        """
+        with open_bundle(Path(bundle), self._signer) as opened:
+            said = opened.manifest
+            self._access.require_own(said.name)
+            self._registry.check_usable(said.ref)
+            dataset = self._catalog.import_bundle(
+                opened,
+                progress,
+                accept=accept,
+                tell=tell,
+                allowance=self._allowance(said.name),
+            )
+            self._record(dataset)
+            self._registry.note("dataset.import", dataset.ref, key=opened.key)
+        return dataset
+
+    def validate_bundle(
+        self,
+        bundle: str | Path,
+        progress: Progress | None = None,
+        *,
+        accept: frozenset[str] = frozenset(),
+    ) -> Judgement:
+        """Judge a bundle as :meth:`import_` would, and store nothing."""
+        with open_bundle(Path(bundle), self._signer) as opened:
+            self._access.require_own(opened.manifest.name)
+            return self._catalog.validate_bundle(opened, progress, accept)
+
+    def usage(self, site: str) -> Usage:
+        """What a site keeps here, on disk and in cases."""
+        self._access.require_seen(f"{site}/")
+        return self._catalog.usage(site)
+
+    def _record(self, dataset: Dataset) -> None:
         self._registry.record_dataset(
             dataset.ref,
             dataset.sha256,
             dataset.manifest.terms.model_dump(mode="json"),
             fingerprint=fingerprint(dataset),
         )
-        return dataset
+        self._registry.take_dataset(dataset.ref)
+
+    def _allowance(self, name: str) -> Allowance | None:
+        site = self._registry.quota_of(name.partition("/")[0])
+        return None if site is None else Allowance(site.most_bytes, site.most_cases)
+
+    def _signer(self, fingerprint: str) -> Signer:
+        try:
+            key = self._registry.key(fingerprint)
+        except NotFound:
+            raise AccessDenied(
+                f"signed with key {fingerprint[:16]}..., which is not registered here; clnet "
+                "sites key add does, once the site confirmed it by another way"
+            ) from None
+        if key.revoked is not None:
+            raise AccessDenied(
+                f"signed with key {fingerprint[:16]}... of {key.site}, revoked on "
+                f"{key.revoked:%Y-%m-%d}; ask the site for a bundle signed with another"
+            )
+        return Signer(key.site, bytes.fromhex(key.public_key))
 
     def validate(
         self,
@@ -129,6 +263,7 @@ class Datasets:
             InputError: a malformed name or mapping, no case, or a folder that no format
                 recognises.
         """
+        self._access.require_own(name)
         meanings = Path(mapping) if isinstance(mapping, str) else mapping
         if not isinstance(source, str | Path):
             if meanings is None:
@@ -155,9 +290,11 @@ class Datasets:
         Raises:
             NotFound: no such version.
         """
+        self._access.require_own(ref)
         withdrawn = self._registry.withdraw_dataset(self._exact(ref), reason)
         if erase:
             self._catalog.erase(withdrawn.dataset)
+            self._registry.note("dataset.erase", withdrawn.dataset)
         return withdrawn
 
     def cross_site_duplicates(self) -> dict[str, builtins.list[CrossSiteDuplicate]]:
@@ -165,11 +302,12 @@ class Datasets:
 
         For hub admins only: it reveals that a patient was in two hospitals.
         """
+        self._access.require_owner("the list of scans that several sites have")
         return self._catalog.cross_site_duplicates()
 
     def _exact(self, ref: str) -> str:
         """`ref` with a version; the registry also knows versions that are held elsewhere."""
-        return ref if "@" in ref else self._catalog.get(ref).ref
+        return ref if "@" in ref else self.get(ref).ref
 
     def recipes(self) -> dict[str, Recipe]:
         """Public datasets whose labels, layout and terms are known, by id."""
@@ -177,7 +315,7 @@ class Datasets:
 
     def list(self) -> tuple[Dataset, ...]:
         """Every version of every dataset that is stored here."""
-        return self._catalog.list()
+        return self._access.seen(self._catalog.list())
 
     def get(self, ref: str) -> Dataset:
         """One version: ``site/name@2``, or the newest without ``@``.
@@ -185,11 +323,36 @@ class Datasets:
         Raises:
             NotFound: no such dataset or version.
         """
-        return self._catalog.get(ref)
+        self._access.require_seen(ref)
+        if self._access.site is None:
+            return self._catalog.get(ref)
+        try:
+            return self._catalog.get(ref)
+        except NotFound:  # the catalog's own words name datasets of others
+            own = ", ".join(dict.fromkeys(dataset.name for dataset in self.list())) or "none yet"
+            raise NotFound(f"dataset {ref}: not here; {self._access.site} has: {own}") from None
+
+    def record(self, ref: str) -> DatasetRecord:
+        """What lineage knows of a version, wherever its bytes are: its terms, whether withdrawn.
+
+        Raises:
+            NotFound: no such version.
+        """
+        self._access.require_seen(ref)
+        return self._registry.dataset(ref)
+
+    def terms(self, ref: str) -> UnitedTerms:
+        """The obligations that a version puts on everything made from it.
+
+        Raises:
+            NotFound: no such version.
+        """
+        self._access.require_seen(ref)
+        return self._registry.terms_of(ref, "dataset")
 
     def fingerprint(self, ref: str) -> dict[str, Any]:
         """What a dataset holds: cases, spacing, intensity, anatomies with voxel counts."""
-        return self._registry.dataset(self._catalog.get(ref).ref).fingerprint
+        return self._registry.dataset(self.get(ref).ref).fingerprint
 
     def export(
         self,
@@ -209,11 +372,14 @@ class Datasets:
             AlreadyExists: the folder is there.
             InputError: nnU-Net's format cannot say what the labels mean.
         """
-        export(self._catalog.get(ref), Path(to), format, progress)
+        dataset = self.get(ref)
+        export(dataset, Path(to), format, progress)
+        self._registry.note("dataset.export", dataset.ref, format=format)
         return Path(to)
 
     def touched_by(self, ref: str) -> Touched:
         """Every encoder, body-part model, decoder and release that a dataset went into."""
+        self._access.require_seen(ref)
         return self._registry.touched_by(ref)
 
 

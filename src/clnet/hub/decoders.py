@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clnet.decoders_registry import DecoderRecord, Registry
+from clnet.decoders_registry import DecoderRecord, Registry, UnitedTerms
 
 __all__ = ["Decoders"]
 
@@ -64,6 +64,14 @@ class Decoders:
             found |= compare_footprints(decoder, info, patch, dense=before)
             found["this"] = found.pop("pruned")
         return {name: each.to_dict() for name, each in found.items()}
+
+    def terms(self, ref: str) -> UnitedTerms:
+        """The union of obligations of all data that went into a version, its encoder's included.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._registry.terms_of(self.get(ref).ref, "decoder")
 
     def lineage(self, ref: str) -> dict[str, Any]:
         """Everything that a version came from, nested under ``from``, down to the datasets."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from clnet.decoders_registry import EncoderRecord, Registry
+from clnet.decoders_registry import EncoderRecord, Registry, UnitedTerms
 from clnet.errors import InputError
 from clnet.platform.workspace import Workspace
 
@@ -43,6 +43,14 @@ class Encoders:
             NotFound: there is none.
         """
         return self._registry.encoder(ref)
+
+    def terms(self, ref: str) -> UnitedTerms:
+        """The union of obligations of all data that went into a version.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._registry.terms_of(self.get(ref).ref, "encoder")
 
     def import_nnunet(
         self,

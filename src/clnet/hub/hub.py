@@ -7,21 +7,24 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, overload
 
 from clnet.errors import InputError, NotFound
 from clnet.platform.workspace import Workspace
 
 if TYPE_CHECKING:
     from clnet.data_catalog import Catalog
-    from clnet.decoders_registry import Registry, ReleaseRecord
+    from clnet.decoders_registry import AuditCheck, AuditRecord, Registry, ReleaseRecord
     from clnet.hub.body_parts import BodyParts
     from clnet.hub.datasets import Datasets
     from clnet.hub.decoders import Decoders
     from clnet.hub.encoders import Encoders
     from clnet.hub.jobs import Jobs
     from clnet.hub.releases import Releases
+    from clnet.hub.remote import RemoteHub
     from clnet.hub.segmented import SegmentedScan
+    from clnet.hub.site_hub import SiteHub
+    from clnet.hub.sites import Sites
     from clnet.model.segmentation import SegmentationModel
     from clnet.serve import Placement, ServiceHandle
     from clnet.serve.outcome import ReleaseCard
@@ -63,7 +66,15 @@ class Hub:
         self._open.close()
         registry = self.__dict__.pop("registry", None)
         if registry is not None:
-            for noun in ("datasets", "encoders", "body_parts", "decoders", "jobs", "releases"):
+            for noun in (
+                "datasets",
+                "encoders",
+                "body_parts",
+                "decoders",
+                "jobs",
+                "releases",
+                "sites",
+            ):
                 self.__dict__.pop(noun, None)
             registry.close()
 
@@ -83,6 +94,25 @@ class Hub:
         from clnet.hub.datasets import Datasets
 
         return Datasets(self.catalog, self.registry)
+
+    @cached_property
+    def sites(self) -> Sites:
+        """Who contributes: namespaces, tokens, keys, quotas."""
+        from clnet.hub.sites import Sites
+
+        return Sites(self.catalog, self.registry)
+
+    def audit(self, subject: str | None = None, limit: int = 100) -> list[AuditRecord]:
+        """Who did what, newest first, to one thing or to all."""
+        return self.registry.audit(subject, limit)
+
+    def check_audit(self, head: str | None = None) -> AuditCheck:
+        """See that no line of the journal was changed, removed or put in between.
+
+        Args:
+            head: hash of a line that was once the newest and must still be there.
+        """
+        return self.registry.check_audit(head)
 
     @cached_property
     def encoders(self) -> Encoders:
@@ -258,23 +288,51 @@ class Hub:
         return self._loaded
 
 
-def connect(target: str | Path | None = None, *, ray: str | None = None) -> Hub:
+@overload
+def connect(target: str | Path | None = None, *, ray: str | None = None) -> Hub: ...
+
+
+@overload
+def connect(target: Path | None = None, *, token: str) -> SiteHub: ...
+
+
+@overload
+def connect(target: str, *, token: str) -> SiteHub | RemoteHub: ...
+
+
+def connect(
+    target: str | Path | None = None, *, ray: str | None = None, token: str | None = None
+) -> Hub | SiteHub | RemoteHub:
     """Open the hub of a workspace folder; the folder is made when something is first stored.
 
     Args:
-        target: the folder; by default ``CLNET_WORKSPACE``, else ``./clnet-workspace``.
+        target: the folder; by default ``CLNET_WORKSPACE``, else ``./clnet-workspace``. With a
+            site's token also the ``https://`` address of a hub elsewhere.
         ray: address of a Ray cluster; by default ``CLNET_RAY``, else a local Ray on demand.
+        token: of a site: what is returned sees and changes that site's datasets alone.
 
     Raises:
-        InputError: `target` is an address or a file, not a folder.
+        InputError: `target` is a file, or an address without a token.
+        AccessDenied: the token is unknown, expired or revoked.
     """
     from clnet.settings import Settings
 
     settings = Settings()
     if isinstance(target, str) and "://" in target:
-        raise InputError(f"{target}: a hub is a workspace folder on this machine, give its path")
+        if token is None:
+            raise InputError(
+                f"{target}: a hub elsewhere is opened with a site's token; without one give the "
+                "path of a workspace folder on this machine"
+            )
+        from clnet.hub.remote import RemoteHub
+
+        return RemoteHub(target, token)
     root = Path(target if target is not None else settings.workspace).expanduser()
     if root.exists() and not root.is_dir():
         raise InputError(f"workspace {root}: is a file, give a folder")
     workspace = Workspace(root, database=settings.database, artefacts=settings.artefacts)
+    if token is not None:
+        from clnet.hub.site_hub import SiteHub
+
+        return SiteHub(workspace, token)
     return Hub(workspace, ray=ray or settings.ray)
