@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -30,6 +30,10 @@ from clnet.data_catalog.bundles import Signer, open_bundle, read_private_key, wr
 from clnet.decoders_registry import DatasetRecord, Registry, Touched, UnitedTerms
 from clnet.errors import AccessDenied, InputError, NotFound
 from clnet.hub.access import OWNER, Access
+
+if TYPE_CHECKING:
+    from clnet.hub.monai_reader import CaseReader
+    from clnet.hub.patches import PatchDataset
 
 __all__ = ["Datasets", "licence_of"]
 
@@ -353,6 +357,77 @@ class Datasets:
     def fingerprint(self, ref: str) -> dict[str, Any]:
         """What a dataset holds: cases, spacing, intensity, anatomies with voxel counts."""
         return self._registry.dataset(self.get(ref).ref).fingerprint
+
+    def patches(
+        self,
+        ref: str | Sequence[str],
+        anatomies: Sequence[str],
+        *,
+        encoder: str = "starter",
+        patch_size: tuple[int, int, int] | None = None,
+        length: int = 1000,
+        foreground: float = 0.66,
+        split: Literal["train", "val"] = "train",
+        val_fraction: float = 0.2,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> PatchDataset:
+        """Patches for a training of your own, as a torch Dataset.
+
+        Cases are resampled and normalised to the plan of `encoder` when they are first asked
+        for, and kept so. What the labels leave unknown is 255 in the target.
+
+        Args:
+            ref: one dataset, or several read as one.
+            anatomies: classes 1, 2, ... of the target, of one layer.
+            patch_size: voxels, ``(z, y, x)``; the plan's by default.
+            length: patches in an epoch.
+            foreground: share of patches that centre on one of `anatomies`.
+            split: which cases; a case keeps its side whatever else is there.
+            val_fraction: share of cases held for validation.
+
+        Raises:
+            NotFound: no such dataset or encoder.
+            Incompatible: data that was withdrawn.
+            InputError: anatomies of several layers, or that no case shows.
+        """
+        from clnet.hub.patches import patch_dataset
+
+        plan = self._registry.encoder(encoder).plan
+        datasets = [self._usable(name) for name in ([ref] if isinstance(ref, str) else ref)]
+        stores = [self._catalog.plan_store(dataset, plan, progress) for dataset in datasets]
+        return patch_dataset(
+            stores,
+            anatomies,
+            patch_size or tuple(plan["patch_size"]),
+            length=length,
+            foreground=foreground,
+            split=split,
+            val_fraction=val_fraction,
+            seed=seed,
+        )
+
+    def reader(self) -> CaseReader:
+        """Stored cases for MONAI's ``LoadImaged``; see :meth:`items` for its data list."""
+        from clnet.hub.monai_reader import CaseReader
+
+        return CaseReader(self.get)
+
+    def items(self, ref: str, layer: str) -> builtins.list[dict[str, str]]:
+        """MONAI's data list of a dataset: ``image`` and ``label`` by name, case by case.
+
+        Raises:
+            NotFound: no such dataset.
+            Incompatible: data that was withdrawn.
+        """
+        from clnet.hub.monai_reader import items_of
+
+        return items_of(self._usable(ref), layer)
+
+    def _usable(self, ref: str) -> Dataset:
+        dataset = self.get(ref)
+        self._registry.check_usable(dataset.ref)
+        return dataset
 
     def export(
         self,
