@@ -17,7 +17,7 @@ from clnet.model.artefact import DecoderInfo, encode_decoder, encode_encoder
 from clnet.model.nnunet.folder import CHECKPOINT, read_result_folder
 from clnet.platform.register import code_version
 
-__all__ = ["IMPORTED", "import_nnunet"]
+__all__ = ["IMPORTED", "data_use", "import_nnunet"]
 
 IMPORTED = "imported"
 """Groups of imported decoders, and the data that they learned from, are named below this."""
@@ -72,10 +72,11 @@ def import_nnunet(
         mapping=mapping,
         orientation=orientation,
     )
+    described = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     lineage = Lineage(
         command=command,
         code_version=code_version(),
-        datasets=(_data(registry, folder, group, terms),),
+        datasets=(data_use(registry, described, group, terms),),
         config={"imported_from": {"kind": "nnU-Net v2", **network.facts}},
     )
     encoder = registry.add_encoder(
@@ -115,14 +116,21 @@ def _own_name(folder: Path) -> str:
     return "nnunet"
 
 
-def _data(registry: Registry, folder: Path, group: str, terms: Terms) -> DatasetUse:
-    """What the network learned from, as far as its folder tells."""
-    described = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+def data_use(
+    registry: Registry, described: Mapping[str, Any], name: str, terms: Terms
+) -> DatasetUse:
+    """What an imported model learned from, as far as its files tell.
+
+    Args:
+        described: what the files say of it; equal descriptions and terms are one dataset.
+        name: of the dataset, below ``imported/``.
+        terms: as whoever gave the model declares them.
+    """
     canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))
     sha256 = hashlib.sha256(canonical.encode()).hexdigest()
     declared = terms.model_dump(mode="json")
     for version in count(1):
-        ref = f"{group}@{version}"
+        ref = f"{name}@{version}"
         try:
             known = registry.dataset(ref)
         except NotFound:
