@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -48,13 +49,41 @@ class BodyPartConfig:
     mean: float = -187.85
     std: float = 490.7
 
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BodyPartConfig:
+        """Inverse of :meth:`to_dict`, of an imported network's configuration too."""
+        if values.get("kind") == "bpreg":
+            from clnet.model.bpreg import BpregConfig
+
+            return BpregConfig()
+        widths = tuple(values["widths"])
+        return BodyPartConfig(**{**values, "widths": widths})
+
+    def normalise(self, hu: NDArray[Any]) -> NDArray[np.float32]:
+        """HU to the intensities that the network expects."""
+        return ((hu.astype(np.float32) - self.mean) / self.std).astype(np.float32)
+
+    def make(self) -> BodyPartNetwork:
+        """A network of this shape; its weights are still to be loaded or initialised."""
+        return BodyPartNetwork(self)
+
 
 class BodyPartNetwork(nn.Module):
     """Scores axial slices: normalised ``(B, 1, Y, X)`` to raw scores ``(B,)``."""
 
+    score: nn.Linear
+
     def __init__(self, config: BodyPartConfig) -> None:
         super().__init__()
         self.config = config
+        self._build()
+
+    def _build(self) -> None:
+        config = self.config
         low, high = zip(*WINDOWS_HU, strict=True)
         bounds = (torch.tensor((low, high)) - config.mean) / config.std
         self.register_buffer("low", bounds[0].view(1, -1, 1, 1), persistent=False)
@@ -115,7 +144,7 @@ class BodyPartModel:
 
     def normalise(self, hu: NDArray[Any]) -> NDArray[np.float32]:
         """HU to the intensities that the network expects."""
-        return ((hu.astype(np.float32) - self.config.mean) / self.config.std).astype(np.float32)
+        return self.config.normalise(hu)
 
     @torch.inference_mode()
     def features(self, volume: NDArray[Any], spacing: Spacing) -> Tensor:
@@ -200,7 +229,7 @@ def build_body_part_network(config: BodyPartConfig, seed: int) -> BodyPartNetwor
 def encode_body_part_model(model: BodyPartModel) -> bytes:
     """The model as a safetensors file with its calibration in the metadata."""
     facts = {
-        "config": asdict(model.config),
+        "config": model.config.to_dict(),
         "raw": model.raw,
         "heights": model.heights,
         "per_mm": model.per_mm,
@@ -217,8 +246,7 @@ def decode_body_part_model(data: bytes) -> BodyPartModel:
     """
     tensors, facts = unpack_artefact("body-part model", data)
     try:
-        widths = tuple(facts["config"].pop("widths"))
-        network = BodyPartNetwork(BodyPartConfig(widths=widths, **facts["config"]))
+        network = BodyPartConfig.from_dict(facts["config"]).make()
         network.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:
         raise IntegrityError(f"body-part model: weights do not fit: {error}") from error

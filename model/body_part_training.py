@@ -44,6 +44,7 @@ SLICES_PER_VOLUME = 8
 LEARNING_RATE = 5e-3
 EQUIDISTANCE = 0.1  # weight of that loss; at 1 the scores shrink before they are in order
 RIDGE = 0.1
+MIRRORED = 0.2  # share of slices that are mirrored, along either axis
 KNOTS = 24
 
 
@@ -198,13 +199,18 @@ def _draw(stacks: Sequence[Tensor], rng: np.random.Generator) -> Tensor:
 
 
 def _augmented(slices: Tensor, config: BodyPartConfig, generator: torch.Generator) -> Tensor:
-    """Slices ``(B, 1, Y, X)``, each turned, scaled, shifted, its HU stretched, noise added."""
+    """Slices ``(B, 1, Y, X)``, each turned, scaled, shifted, its HU stretched, noise added.
+
+    Some are mirrored too: headers err about left and front, and the height is the same.
+    """
 
     def within(limit: float) -> Tensor:
         return (torch.rand(len(slices), generator=generator) * 2 - 1) * limit
 
     turn, size, shape, noise = within(0.15), 1 + within(0.12), within(0.06), within(20.0)
     x, y = size * (1 + shape), size * (1 - shape)
+    x = torch.where(torch.rand(len(slices), generator=generator) < MIRRORED, -x, x)
+    y = torch.where(torch.rand(len(slices), generator=generator) < MIRRORED, -y, y)
     rows = (
         torch.stack((turn.cos() * x, -turn.sin() * y, within(0.12)), dim=1),
         torch.stack((turn.sin() * x, turn.cos() * y, within(0.12)), dim=1),

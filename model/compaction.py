@@ -94,9 +94,11 @@ def measure_seconds(
     for count, stride in zip(encoder.features, encoder.strides, strict=True):
         sizes = -(-sizes // torch.tensor(stride))
         features.append(torch.randn(1, count, *sizes.tolist(), device=device))
-    heads = len(decoder.heads)
     support = [
-        [torch.randn(1, s.channels, *features[h].shape[2:], device=device) for h in range(heads)]
+        [
+            torch.randn(1, s.channels, *features[h].shape[2:], device=device)
+            for h in range(len(decoder.heads))
+        ]
         for s in decoder.config.supporters
     ]
     training = decoder.training

@@ -55,6 +55,10 @@ class EncoderConfig:
             from clnet.model.nnunet.network import NnunetEncoderConfig
 
             return NnunetEncoderConfig.of(values["architecture"], values["kwargs"])
+        if values.get("kind") == "monai-segresnet":
+            from clnet.model.monai_encoder import SegResNetConfig
+
+            return SegResNetConfig.from_own(values)
         return EncoderConfig(
             features=tuple(values["features"]),
             strides=tuple(triple(s) for s in values["strides"]),

@@ -65,12 +65,16 @@ def compare_footprints(
 ) -> dict[str, Footprint]:
     """Footprints with measured seconds: ``dense`` if it is given, ``pruned``, ``compacted``.
 
+    A decoder of another network's blocks (an imported one) is not compacted.
+
     Args:
         pruned: a decoder with a ticket, compacted already or not.
         patch_size: ``(Z, Y, X)`` at the encoder's input.
         dense: the decoder that it was pruned from.
     """
-    compacted, _ = compact_measured(pruned, info.encoder_config, patch_size, precision)
+    compacted = None
+    if type(pruned) is Decoder:
+        compacted, _ = compact_measured(pruned, info.encoder_config, patch_size, precision)
     decoders = {"dense": dense, "pruned": pruned, "compacted": compacted}
     return {
         name: replace(

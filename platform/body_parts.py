@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clnet.anatomy import vocabulary
-from clnet.data_catalog import PlanStore
+from clnet.data_catalog import PlanStore, Terms
 from clnet.data_catalog.plan_store import PlannedCase
+from clnet.decoders_registry import BodyPartRecord, Lineage, Registry
 from clnet.errors import InputError
-from clnet.model.body_part import BodyPartModel
+from clnet.model.body_part import BodyPartModel, encode_body_part_model
 from clnet.model.body_part_training import calibrate, train_body_part_model
+from clnet.model.bpreg import read_bpreg
 from clnet.model.plan import Plan
+from clnet.platform.importing import IMPORTED, data_use
+from clnet.platform.register import code_version
 
-__all__ = ["BODY_PART_PLAN", "known_heights", "make_body_part_model"]
+__all__ = ["BODY_PART_PLAN", "import_bpreg", "known_heights", "make_body_part_model"]
 
 Progress = Callable[[float, str], None]
 
@@ -61,6 +67,35 @@ def make_body_part_model(
         )
     model = train_body_part_model([(image, spacing) for image in images], steps, seed, progress)
     return calibrate(model, known)
+
+
+def import_bpreg(
+    registry: Registry, folder: Path, terms: Terms, name: str, command: str
+) -> BodyPartRecord:
+    """Register the public ``bpreg`` model of a folder; doing it again adds nothing.
+
+    Args:
+        registry: where to.
+        folder: with ``model.pt`` and ``inference-settings.json``.
+        terms: of the model, as whoever gave it declares them.
+        name: of the model.
+        command: what was typed, for the lineage.
+
+    Raises:
+        NotFound: folder or file is not there.
+        IntegrityError: a file that holds more than weights.
+        Incompatible: weights of another network.
+        InputError: settings that do not say where pelvis and eyes score.
+    """
+    data = encode_body_part_model(read_bpreg(folder))
+    described = {"body_part_model_sha256": hashlib.sha256(data).hexdigest()}
+    lineage = Lineage(
+        command=command,
+        code_version=code_version(),
+        datasets=(data_use(registry, described, f"{IMPORTED}/{name}", terms),),
+        config={"imported_from": {"kind": "bpreg"}},
+    )
+    return registry.add_body_part_model(name, data, lineage)
 
 
 def known_heights(case: PlannedCase) -> NDArray[np.float64] | None:

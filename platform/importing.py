@@ -14,10 +14,11 @@ from clnet.data_catalog import Terms
 from clnet.decoders_registry import DatasetUse, DecoderRecord, EncoderRecord, Lineage, Registry
 from clnet.errors import NotFound
 from clnet.model.artefact import DecoderInfo, encode_decoder, encode_encoder
+from clnet.model.monai_bundle import BundleSettings, read_bundle
 from clnet.model.nnunet.folder import CHECKPOINT, read_result_folder
 from clnet.platform.register import code_version
 
-__all__ = ["IMPORTED", "import_nnunet"]
+__all__ = ["IMPORTED", "data_use", "import_monai", "import_nnunet"]
 
 IMPORTED = "imported"
 """Groups of imported decoders, and the data that they learned from, are named below this."""
@@ -72,10 +73,11 @@ def import_nnunet(
         mapping=mapping,
         orientation=orientation,
     )
+    described = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     lineage = Lineage(
         command=command,
         code_version=code_version(),
-        datasets=(_data(registry, folder, group, terms),),
+        datasets=(data_use(registry, described, group, terms),),
         config={"imported_from": {"kind": "nnU-Net v2", **network.facts}},
     )
     encoder = registry.add_encoder(
@@ -107,6 +109,49 @@ def import_nnunet(
     return encoder, decoder
 
 
+def import_monai(
+    registry: Registry,
+    folder: Path,
+    terms: Terms,
+    *,
+    name: str | None = None,
+    settings: BundleSettings | None = None,
+    config: str | None = None,
+    weights: str = "model.pt",
+    command: str = "",
+) -> EncoderRecord:
+    """Register the SegResNet encoder of a MONAI bundle; doing it again adds nothing.
+
+    Args:
+        registry: where to.
+        folder: of the bundle.
+        terms: of the model, as whoever gave it declares them.
+        name: of the encoder; the folder's by default.
+        settings, config, weights: see :func:`clnet.model.monai_bundle.read_bundle`.
+        command: what was typed, for the lineage.
+
+    Raises:
+        NotFound: folder or file is not there.
+        InputError: whatever cannot be imported, and why.
+        IntegrityError: weights that hold more than weights.
+    """
+    bundle = read_bundle(folder, settings, config=config, weights=weights)
+    own_name = (
+        name or re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "monai"
+    )
+    data = encode_encoder(bundle.encoder, bundle.plan)
+    described = {"encoder_sha256": hashlib.sha256(data).hexdigest(), **bundle.facts["metadata"]}
+    lineage = Lineage(
+        command=command,
+        code_version=code_version(),
+        datasets=(data_use(registry, described, f"{IMPORTED}/{own_name}", terms),),
+        config={"imported_from": {"kind": "MONAI bundle", **bundle.facts}},
+    )
+    return registry.add_encoder(
+        own_name, data, bundle.plan.to_dict(), bundle.encoder.config.to_dict(), lineage
+    )
+
+
 def _own_name(folder: Path) -> str:
     """The dataset's name, from the folders that nnU-Net makes."""
     for part in (folder.resolve().parent.name, folder.resolve().name):
@@ -115,14 +160,21 @@ def _own_name(folder: Path) -> str:
     return "nnunet"
 
 
-def _data(registry: Registry, folder: Path, group: str, terms: Terms) -> DatasetUse:
-    """What the network learned from, as far as its folder tells."""
-    described = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+def data_use(
+    registry: Registry, described: Mapping[str, Any], name: str, terms: Terms
+) -> DatasetUse:
+    """What an imported model learned from, as far as its files tell.
+
+    Args:
+        described: what the files say of it; equal descriptions and terms are one dataset.
+        name: of the dataset, below ``imported/``.
+        terms: as whoever gave the model declares them.
+    """
     canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))
     sha256 = hashlib.sha256(canonical.encode()).hexdigest()
     declared = terms.model_dump(mode="json")
     for version in count(1):
-        ref = f"{group}@{version}"
+        ref = f"{name}@{version}"
         try:
             known = registry.dataset(ref)
         except NotFound:

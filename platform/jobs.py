@@ -73,6 +73,8 @@ class DecoderJob(BaseModel):
         augment: noise, gain, offset and gamma on the patches.
         supporters: finished decoders to lean on.
         ema: momentum of the averaged weights; None for none. Updates take 0.99 unless given.
+        ema_warm_up: whether that momentum grows from 0.1 over the first batches. Unless given, not
+            in updates, whose average begins with weights that are good already.
         rate: one-shot ``prune``: the fraction of the convolution weights to cut. The version is
             accepted whatever it scores; its ticket tells.
         rates: iterative ``prune``: ascending rates, each cut from the last accepted version.
@@ -127,6 +129,7 @@ class DecoderJob(BaseModel):
     augment: bool = True
     supporters: tuple[str, ...] = ()
     ema: float | None = Field(default=None, ge=0, lt=1)
+    ema_warm_up: bool | None = None
     rate: float | None = Field(default=None, ge=0, lt=1)
     rates: tuple[Annotated[float, Field(lt=1)], ...] = ()
     scope: Literal["global", "layer", "channel"] = "global"

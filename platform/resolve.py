@@ -214,7 +214,7 @@ def _recipe(job: DecoderJob) -> Recipe:
         warm_up=job.warm_up,
         negatives=job.negatives,
         ema=momentum,
-        ema_warm_up=job.kind != "update",
+        ema_warm_up=job.kind != "update" if job.ema_warm_up is None else job.ema_warm_up,
     )
 
 
@@ -263,6 +263,11 @@ def _validation(
 
 def _to_prune(assignment: Assignment, base: DecoderRecord, registry: Registry) -> Assignment:
     job = assignment.job
+    if job.scope == "channel" and assignment.config.kind != "clnet":
+        raise Incompatible(
+            f"prune {base.ref}: whole channels are cut in decoders of clnet's own blocks, this one "
+            f"is made of {assignment.config.kind}'s; cut single weights: scope global or layer"
+        )
     width = assignment.config.widths[0]
     rates = job.rates or milder_rates(width)
     if job.rate is not None:

@@ -1,7 +1,8 @@
-"""Successive halving (ASHA) within each decoder's trials, as many decoders as there are.
+"""Successive halving (ASHA) within each decoder's trials of one scope, as many as there are.
 
 One ASHA for all would weigh a decoder that prunes badly against one that prunes well, and
-stop every trial of the former.
+stop every trial of the former; so it would whole channels, which never reach the rates of
+single weights but are worth more.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ __all__ = ["HalvingPerDecoder"]
 
 
 class HalvingPerDecoder(FIFOScheduler):
-    """Stops trials that fall behind others of the same decoder.
+    """Stops trials that fall behind others of the same decoder and scope.
 
-    The first trial of a decoder to reach a rung always goes on, so one of them ends.
+    The first of these trials to reach a rung always goes on, so one of them ends.
 
     Args:
         rounds: reports of a trial that is not stopped.
@@ -32,7 +33,7 @@ class HalvingPerDecoder(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self._rounds, self._grace, self._reduction = rounds, grace, reduction
         self._metric = self._mode = ""
-        self._within: dict[str, ASHAScheduler] = {}
+        self._within: dict[tuple[str, str], ASHAScheduler] = {}
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Take what the tuner ranks by."""
@@ -40,16 +41,16 @@ class HalvingPerDecoder(FIFOScheduler):
         return True
 
     def _of(self, trial: Trial) -> ASHAScheduler:
-        ref = trial.config["trial"]["ref"]
-        if ref not in self._within:
-            self._within[ref] = ASHAScheduler(
+        own = trial.config["trial"]["ref"], trial.config["trial"]["scope"]
+        if own not in self._within:
+            self._within[own] = ASHAScheduler(
                 metric=self._metric,
                 mode=self._mode,
                 max_t=self._rounds,
                 grace_period=self._grace,
                 reduction_factor=self._reduction,
             )
-        return self._within[ref]
+        return self._within[own]
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
         """Enter the trial among those of its decoder."""
@@ -73,4 +74,4 @@ class HalvingPerDecoder(FIFOScheduler):
 
     def debug_string(self) -> str:
         """For Ray Tune's log."""
-        return f"Successive halving within each of {len(self._within)} decoders"
+        return f"Successive halving within each of {len(self._within)} decoders and scopes"

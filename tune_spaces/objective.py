@@ -18,6 +18,7 @@ from clnet.model.artefact import DecoderInfo, decode_decoder, decode_encoder, en
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision
 from clnet.model.preparers import PREPARERS
+from clnet.model.ticket import Scope
 from clnet.model.training import FeatureCache, Trainee, train_pack
 from clnet.model.validation import Judged, mean_score, validate
 from clnet.tune_spaces.recovery import cut_and_rewind
@@ -35,9 +36,9 @@ def merit(rate: float, dsc: float, dense_dsc: float, tolerance: float) -> float:
     return rate if short >= 0 else short
 
 
-def artefact_path(folder: str, ref: str, rate: float) -> Path:
+def artefact_path(folder: str, ref: str, rate: float, scope: str) -> Path:
     """Where a finished trial leaves its decoder."""
-    return Path(folder) / f"{ref.replace('/', '-')}-{rate:.4f}.safetensors"
+    return Path(folder) / f"{ref.replace('/', '-')}-{scope}-{rate:.4f}.safetensors"
 
 
 class PruningTrial(tune.Trainable):
@@ -63,11 +64,12 @@ class PruningTrial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this actor."""
         self._rate = float(new_config["trial"]["rate"])
+        self._scope: Scope = new_config["trial"]["scope"]
         self._subject = self._subjects[new_config["trial"]["ref"]]
         encoder, _, _, _, _ = self._shared()
         decoder, self._info = decode_decoder(self._subject.decoder)
         early = self._subject.early and decode_decoder(self._subject.early)[0].state_dict()
-        ticket = cut_and_rewind(decoder, self._rate, early or None)
+        ticket = cut_and_rewind(decoder, self._rate, early or None, self._scope)
         self._trainee = Trainee(
             self._subject.ref,
             decoder.to(encoder.device),
@@ -118,6 +120,7 @@ class PruningTrial(tune.Trainable):
         return {
             "ref": self._subject.ref,
             "rate": self._rate,
+            "scope": self._scope,
             "dsc": dsc,
             "by_anatomy": by_anatomy,
             "merit": merit(self._rate, dsc, self._subject.dense_dsc, self._tolerance),
@@ -134,7 +137,7 @@ class PruningTrial(tune.Trainable):
         """Nothing: see :meth:`save_checkpoint`."""
 
     def _leave(self, info: DecoderInfo) -> None:
-        target = artefact_path(self._folder, self._subject.ref, self._rate)
+        target = artefact_path(self._folder, self._subject.ref, self._rate, self._scope)
         with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
             file.write(encode_decoder(self._trainee.decoder.cpu(), info))
         Path(file.name).replace(target)

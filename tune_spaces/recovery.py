@@ -6,21 +6,28 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from clnet.model.channel_ticket import draw_scoped_ticket
 from clnet.model.decoder import Decoder
-from clnet.model.ticket import Ticket, apply_ticket, draw_ticket, rewind
+from clnet.model.ticket import Scope, Ticket, apply_ticket, rewind
 
 __all__ = ["cut_and_rewind"]
 
 
 def cut_and_rewind(
-    decoder: Decoder, rate: float, earlier: Mapping[str, Tensor] | None = None
+    decoder: Decoder,
+    rate: float,
+    earlier: Mapping[str, Tensor] | None = None,
+    scope: Scope = "global",
 ) -> Ticket:
     """Prune a trained `decoder` in place, ready to be trained again.
 
     The trained weights decide who survives; the survivors go back to `earlier` weights, or
     stay as they are if there are none.
+
+    Raises:
+        Incompatible: whole channels of a decoder that is not of clnet's own blocks.
     """
-    ticket = draw_ticket(decoder, rate)
+    ticket = draw_scoped_ticket(decoder, rate, scope)
     if earlier is None:
         apply_ticket(decoder, ticket)
     else:

@@ -28,7 +28,7 @@ COMMAND = "clnet tune"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One rate that was tried.
+    """One rate that was tried, in one scope.
 
     Attributes:
         dsc: mean validation DSC at its last report.
@@ -41,6 +41,7 @@ class Trial:
     mask_sha256: str
     by_anatomy: dict[str, float]
     finished: bool
+    scope: str = "global"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +100,13 @@ def search_pruning_rates(
             trials = _trials(results, record.ref)
             best, within = choose(trials, subjects[record.ref].dense_dsc, tolerance, record.ref)
             details = {
+                "scope": best.scope,
                 "tolerance": tolerance,
                 "within_tolerance": within,
                 "space": space.model_dump(mode="json"),
                 "trials": [asdict(trial) for trial in trials],
             }
-            data = artefact_path(folder, record.ref, best.rate).read_bytes()
+            data = artefact_path(folder, record.ref, best.rate, best.scope).read_bytes()
             pruned = _register(registry, record, best, data, details, code_version, command)
             found.append(Found(record, pruned, within, tuple(trials)))
     return found
@@ -115,6 +117,9 @@ def choose(
 ) -> tuple[Trial, bool]:
     """The finished trial of the highest rate within the tolerance; else the best, and False.
 
+    Of scopes that hold the same rate, whole channels come first, as they alone make a decoder
+    faster, then the better DSC.
+
     Raises:
         JobFailed: no trial finished.
     """
@@ -123,7 +128,7 @@ def choose(
         raise JobFailed(f"{ref}: no pruning trial ended well; see Ray Tune's log")
     within = [trial for trial in finished if trial.dsc >= dense_dsc - tolerance]
     if within:
-        return max(within, key=lambda trial: trial.rate), True
+        return max(within, key=lambda t: (t.rate, t.scope == "channel", t.dsc)), True
     return max(finished, key=lambda trial: trial.dsc), False
 
 
@@ -160,7 +165,12 @@ def _run(
     # trials of one decoder follow one another, so that its features stay in the actors; the
     # highest rate comes first, as one that holds makes the lower ones pointless
     rates = sorted(space.rates, reverse=True)
-    trials = [{"ref": ref, "rate": rate} for ref in subjects for rate in rates]
+    trials = [
+        {"ref": ref, "rate": rate, "scope": scope}
+        for ref in subjects
+        for scope in space.scopes
+        for rate in rates
+    ]
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
         param_space={"trial": tune.grid_search(trials)},
@@ -184,7 +194,7 @@ def _run(
 
 
 def _trials(results: ResultGrid, ref: str) -> list[Trial]:
-    """The trials of one decoder, by rate; those that failed are left out."""
+    """The trials of one decoder, by scope and rate; those that failed are left out."""
     found = []
     for index in range(len(results)):
         result = results[index]
@@ -199,9 +209,10 @@ def _trials(results: ResultGrid, ref: str) -> list[Trial]:
                 mask_sha256=told["mask_sha256"],
                 by_anatomy=dict(told["by_anatomy"]),
                 finished=told["finished"],
+                scope=told["scope"],
             )
         )
-    return sorted(found, key=lambda trial: trial.rate)
+    return sorted(found, key=lambda trial: (trial.scope, trial.rate))
 
 
 def _register(

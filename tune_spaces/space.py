@@ -24,6 +24,8 @@ class SearchSpace(BaseModel):
     Attributes:
         rates: fractions of the convolution weights to cut, ascending; each is tried one-shot
             from the dense checkpoint.
+        scopes: what a rate is a share of: all weights (``global``), each layer's (``layer``), or
+            whole channels (``channel``); every rate is tried in every scope.
         rewind: survivors go back to ``early`` weights of the dense training, or with ``none``
             keep their own and only the learning rate starts again.
         recovery_steps, recovery_epochs: batches to recover in; give one of the two. An epoch
@@ -37,6 +39,7 @@ class SearchSpace(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rates: tuple[float, ...] = Field(min_length=1)
+    scopes: tuple[Literal["global", "layer", "channel"], ...] = Field(("global",), min_length=1)
     rewind: Literal["early", "none"] = "early"
     recovery_steps: int | None = Field(default=None, ge=1)
     recovery_epochs: int | None = Field(default=None, ge=1)
@@ -54,6 +57,13 @@ class SearchSpace(BaseModel):
         if list(rates) != sorted(set(rates)):
             raise ValueError("rates must ascend, each once")
         return rates
+
+    @field_validator("scopes")
+    @classmethod
+    def _distinct(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(scopes)) != len(scopes):
+            raise ValueError("scopes must differ")
+        return scopes
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

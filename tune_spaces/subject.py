@@ -54,6 +54,11 @@ def subject_of(registry: Registry, record: DecoderRecord, space: SearchSpace) ->
         raise Incompatible(f"{record.ref} is pruned already; search from its dense version")
     if not {"job", "stream", "validation", "recipe"} <= facts.keys():
         raise Incompatible(f"{record.ref}: its lineage names no training to recover by")
+    if "channel" in space.scopes and record.config.get("kind", "clnet") != "clnet":
+        raise Incompatible(
+            f"{record.ref}: whole channels are cut in decoders of clnet's own blocks only; take a "
+            "space with other scopes"
+        )
     recipe = dict(facts["recipe"])
     steps = space.recovery_steps or (space.recovery_epochs or 1) * facts["job"]["batches_per_epoch"]
     recipe |= {"steps": steps}

@@ -33,7 +33,8 @@ class Teller(Callback):
         self._seen += 1
         self._progress(
             min(1.0, self._seen / self._reports),
-            f"{result.get('ref', '')} at rate {result['rate']:.3f}: DSC {result['dsc']:.3f}",
+            f"{result.get('ref', '')} at rate {result['rate']:.3f} ({result['scope']}): "
+            f"DSC {result['dsc']:.3f}",
         )
 
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from clnet.errors import InputError, IntegrityError, NotFound
+from clnet.errors import InputError
+from clnet.model.weights_file import Allowed, read_weights_file
 
 __all__ = ["Checkpoint", "read_checkpoint"]
-
-SLACK = 1 << 20
-"""Bytes by which a checkpoint may be larger unpacked than on disk: nnU-Net does not compress."""
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What distributed training and compilation put before the names of weights."""
@@ -59,32 +53,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
         IntegrityError: it is not a checkpoint, or asks for code to be run.
         InputError: it is a checkpoint of something else.
     """
-    if not path.is_file():
-        raise NotFound(f"{path}: no such checkpoint; nnU-Net keeps one in each fold's folder")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError) as error:
-        raise IntegrityError(f"{path}: is no checkpoint that torch writes ({error})") from error
-    if unpacked > path.stat().st_size + SLACK:
-        raise IntegrityError(f"{path}: unpacks to {unpacked} bytes, far more than its size")
-    try:
-        with torch.serialization.safe_globals(_numbers()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("GLOBAL ")[-1].split(" was not")[0].splitlines()[0][:120]
-        raise IntegrityError(
-            f"{path}: holds more than weights and numbers ({reason}), which is not loaded: it "
-            "could run code. Save it again with nnU-Net, or take it from where you trust it"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"{path}: is damaged ({str(error)[:200]})") from error
+    content = read_weights_file(
+        path,
+        "nnU-Net keeps one in each fold's folder",
+        "Save it again with nnU-Net, or take it from where you trust it",
+        _numbers(),
+    )
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no network_weights; nnU-Net v2 did not write it")
     return Checkpoint(content, path)
 
 
-def _numbers() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+def _numbers() -> Allowed:
     """NumPy's numbers, which nnU-Net's log of losses is made of; they carry no code."""
     from numpy._core.multiarray import scalar
 

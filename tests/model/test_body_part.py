@@ -58,6 +58,36 @@ def test_an_upside_down_scan_is_seen(model: BodyPartModel, phantoms: list[Phanto
     assert not curve.trusted
 
 
+@pytest.mark.parametrize("axis", [1, 2], ids=["front-to-back", "left-to-right"])
+def test_a_mirrored_scan_is_put_at_its_height(
+    model: BodyPartModel, phantoms: list[Phantom], axis: int
+) -> None:
+    for phantom in phantoms:
+        curve = model.curve(np.flip(image(phantom), axis).copy(), SPACING)
+        assert not curve.upside_down
+        assert curve.trusted
+        # the tiny network of these tests saw few mirrored slices in its 120 steps
+        assert np.abs(curve.scores - phantom.height).mean() < 0.15
+
+
+@pytest.mark.parametrize("part", [(0.0, 0.5), (0.25, 0.75), (0.5, 1.0)])
+def test_a_part_of_a_body_is_put_at_its_height(
+    model: BodyPartModel, phantoms: list[Phantom], part: tuple[float, float]
+) -> None:
+    for phantom in phantoms:
+        inside = np.flatnonzero((phantom.height >= part[0]) & (phantom.height <= part[1]))
+        curve = model.curve(image(phantom)[inside], SPACING)
+        assert not curve.upside_down
+        assert np.abs(curve.scores - phantom.height[inside]).mean() < 0.12
+
+
+def test_a_part_of_an_upside_down_scan_is_seen(
+    model: BodyPartModel, phantoms: list[Phantom]
+) -> None:
+    middle = image(phantoms[1])[len(phantoms[1].height) // 4 : -len(phantoms[1].height) // 4]
+    assert model.curve(middle[::-1].copy(), SPACING).upside_down
+
+
 def test_slices_without_a_patient_are_told(model: BodyPartModel, phantoms: list[Phantom]) -> None:
     phantom = phantoms[0]
     air = np.full((5, *phantom.ct.shape[1:]), PLAN.air, np.float32)

@@ -27,9 +27,12 @@ from clnet.model.artefact import (
     encode_decoder,
     encode_encoder,
 )
+from clnet.model.channel_ticket import draw_scoped_ticket
 from clnet.model.decoder import Channel, DecoderConfig, build_decoder
+from clnet.model.footprint import compare_footprints
 from clnet.model.nnunet.folder import ImportedNetwork, read_result_folder
 from clnet.model.nnunet.network import NnunetEncoderConfig
+from clnet.model.ticket import apply_ticket
 
 GROUP = "imported/tiny"
 
@@ -55,6 +58,21 @@ def test_logits_are_bit_identical_at_every_scale(tmp_path: Path, architecture: s
         expected, found = own(patch), decoder(encoder(patch))
     assert len(found) == len(expected) == 2
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_single_weights_of_an_imported_decoder_are_cut_and_channels_are_refused(
+    tmp_path: Path,
+) -> None:
+    network = read_result_folder(write_result(tmp_path), GROUP)
+    info = DecoderInfo(network.decoder.config, "0" * 64, network.encoder.config)
+    ticket = draw_scoped_ticket(network.decoder, 0.5, "global")
+    apply_ticket(network.decoder, ticket)
+    costs = compare_footprints(network.decoder, info, (8, 16, 16), precision="float32")
+    assert costs.keys() == {"pruned"}  # compaction is for decoders of our own blocks
+    assert costs["pruned"].non_zeros < costs["pruned"].parameters
+    assert costs["pruned"].seconds is not None
+    with pytest.raises(Incompatible, match="cut single weights instead"):
+        draw_scoped_ticket(network.decoder, 0.5, "channel")
 
 
 def test_every_weight_is_kept_once(tmp_path: Path) -> None:

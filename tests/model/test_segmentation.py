@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
+from itertools import permutations, product
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_networks import TINY, make_encoder
 
 from clnet.errors import Cancelled, Incompatible, InputError, NotFound, UnknownAnatomy
@@ -401,19 +405,68 @@ def test_scans_of_any_spacing_and_oblique_ones_come_back_on_their_grid(
     assert result.labels["organ"].any()
 
 
+AXES = ["".join(c) for p in permutations(("LR", "AP", "IS")) for c in product(*p)]
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    sizes=st.tuples(st.integers(2, 40), st.integers(2, 40), st.integers(2, 60)),
+    spacing=st.tuples(*[st.floats(0.3, 10.0)] * 3),
+    axcodes=st.sampled_from(AXES),
+    angles=st.tuples(*[st.floats(-0.3, 0.3)] * 3),
+)
+def test_any_scan_is_segmented_on_its_own_grid_whatever_its_orientation(
+    sizes: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    axcodes: str,
+    angles: tuple[float, float, float],
+) -> None:
+    ct = noise(sizes)
+    affine = np.eye(4)
+    affine[:3, :3] = nib.eulerangles.euler2mat(*angles) @ np.diag(spacing) @ np.diag([-1, -1, 1])
+    affine[:3, 3] = 11, -7, 300
+    expected = model(SPLEEN).segment(ct, affine)
+    image = nib.Nifti1Image(ct, affine)
+    transform = nib.orientations.ornt_transform(
+        nib.io_orientation(affine), nib.orientations.axcodes2ornt(axcodes)
+    )
+    turned = image.as_reoriented(transform)
+    found = model(SPLEEN).segment(np.asarray(turned.dataobj), turned.affine)
+    np.testing.assert_array_equal(found.affine, turned.affine)
+    # the same body, the same labels: as an image, whatever way its axes run
+    as_found = nib.Nifti1Image(expected.labels["organ"], affine).as_reoriented(transform)
+    np.testing.assert_array_equal(found.labels["organ"], np.asarray(as_found.dataobj))
+
+
+@pytest.mark.slow
+def test_a_scan_of_two_thousand_slices_is_segmented() -> None:
+    ct = noise((6, 6, 2000))
+    found = model(LIVER).segment(ct, np.diag([-6.0, -6.0, 0.8, 1.0]))
+    assert found.labels["organ"].shape == ct.shape
+    assert found.labels["organ"].any(axis=(0, 1)).mean() > 0.5
+
+
 @pytest.mark.slow
 def test_memory_grows_neither_with_slices_nor_with_classes() -> None:
-    """In processes of their own, as memory that was freed still counts in this one.
+    """Within 10 %, in processes of their own, as memory that was freed still counts in this one.
 
-    The least of three: what a busy machine lets the allocator keep for longer only adds.
+    The allocator is told to return what is freed at once: what it keeps otherwise depends on how
+    busy the machine is and comes to more than what is measured (12 to 55 MiB were seen).
     """
+    prompt = {
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+    }
 
     def peak(slices: int, classes: int) -> float:
         command = [sys.executable, str(Path(__file__).parent.parent / "peak_memory.py")]
         asked = [*command, str(slices), str(classes)]
-        runs = [subprocess.run(asked, capture_output=True, text=True, check=True) for _ in range(3)]
-        return min(float(run.stdout) for run in runs)
+        environment = os.environ | prompt
+        done = subprocess.run(asked, capture_output=True, text=True, check=True, env=environment)
+        return float(done.stdout)
 
-    assert peak(160, 2) < 64
-    assert peak(640, 2) < 64  # its image and logits alone are 71 MiB
-    assert peak(160, 120) < 64  # its logits are 681 MiB
+    small = peak(160, 25)
+    assert small < 64
+    assert peak(640, 25) < 1.1 * small  # its image and logits alone are 71 and 281 MiB
+    assert peak(160, 120) < 1.1 * small  # its logits are 681 MiB

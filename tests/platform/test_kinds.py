@@ -10,6 +10,7 @@ from clnet.decoders_registry import DecoderRecord
 from clnet.model.artefact import decode_decoder
 from clnet.model.decoder import Decoder
 from clnet.model.ticket import prunable, sparsity
+from clnet.model.training import Recipe
 from clnet.platform.delivery import Delivery, deliver
 from clnet.platform.jobs import DecoderJob
 from clnet.platform.pack_run import PackRun
@@ -97,6 +98,21 @@ def test_an_update_keeps_the_ticket_and_names_its_parent(
         assert not weight[prunable(before)[name] == 0].any()
         moved += int((weight != prunable(before)[name]).sum())
     assert moved
+
+
+def test_momentum_and_warm_up_of_an_update_are_the_users(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    with hub.registry() as registry:
+        catalog = hub.catalog()
+
+        def recipe(**asked: object) -> Recipe:
+            job = changed(dense, kind="update", **asked)
+            return resolve("job", job, registry, catalog).recipe
+
+        usual, asked = recipe(), recipe(ema=0.999, ema_warm_up=True)
+    assert (usual.ema, usual.ema_warm_up) == (0.99, False)
+    assert (asked.ema, asked.ema_warm_up) == (0.999, True)
 
 
 def test_an_update_that_harms_an_anatomy_stays_a_candidate(

@@ -64,9 +64,18 @@ def test_a_search_registers_the_highest_rate_that_holds(tmp_path: Path) -> None:
         assert told == sorted(told)
         assert not list(hub.runs.glob("search-*"))
 
-        none = search(tolerance=-1.0, rewind="none")  # none can
+        none = search(  # none can
+            tolerance=-1.0, rewind="none", scopes=("channel", "layer"), rates=(0.5,)
+        )
         assert [one.pruned.status for one in none] == ["candidate", "candidate"]
         assert not any(one.within for one in none)
+        for one in none:
+            assert [trial.scope for trial in one.trials] == ["channel", "layer"]
+            assert len({trial.mask_sha256 for trial in one.trials}) == 2
+            assert all(trial.sparsity >= 0.49 for trial in one.trials)
+            assert one.pruned.ticket is not None
+            assert one.pruned.ticket.details["scope"] in ("channel", "layer")
+
         with pytest.raises(Incompatible, match="pruned already"):
             search_pruning_rates(
                 registry,

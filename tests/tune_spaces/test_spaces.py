@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,16 @@ def test_the_highest_rate_within_the_tolerance_is_chosen() -> None:
     ]
     best, within = choose(tried, 0.90, 0.02, "abdomen/liver@1")
     assert (best.rate, within) == (0.9, True)
+
+
+def test_of_scopes_that_hold_a_rate_whole_channels_are_chosen() -> None:
+    tried = [
+        trial(0.9, 0.90),
+        replace(trial(0.9, 0.89), scope="channel"),
+        replace(trial(0.8, 0.95), scope="layer"),
+    ]
+    best, within = choose(tried, 0.90, 0.02, "abdomen/liver@1")
+    assert (best.rate, best.scope, within) == (0.9, "channel", True)
 
 
 def test_without_one_within_the_tolerance_the_best_is_a_candidate() -> None:

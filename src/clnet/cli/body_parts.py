@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from clnet.cli.datasets import terms_of
 from clnet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, open_hub
 from clnet.cli.show import listing, progress
 
@@ -39,3 +41,25 @@ def train(
     with progress("body parts") as tell:
         made = open_hub(workspace).body_parts.train(tuple(dataset), name, steps, seed, tell)
     typer.echo(made.ref)
+
+
+@app.command(
+    "import-bpreg",
+    epilog="Example: clnet body-parts import-bpreg public_bpr_model --licence Apache-2.0",
+)
+def import_bpreg(
+    folder: Annotated[Path, typer.Argument(help="With model.pt and inference-settings.json.")],
+    licence: Annotated[
+        str, typer.Option(help="Of model and data: SPDX identifier, or LicenseRef-NAME.")
+    ],
+    name: Annotated[str, typer.Option(help="Of the model.")] = "bpreg",
+    attribution: Annotated[str, typer.Option(help="Whom to name, and how.")] = "",
+    consent: Annotated[str, typer.Option(help="On what ground the data may be used.")] = "",
+    obligation: Annotated[
+        list[str] | None, typer.Option(help="BY, NC, SA, ND or AGREEMENT; may be repeated.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Bring the public bpreg model; weights alone are read, no code is run."""
+    terms = terms_of(None, licence, attribution or None, consent or None, obligation)
+    typer.echo(open_hub(workspace).body_parts.import_bpreg(folder, terms, name).ref)

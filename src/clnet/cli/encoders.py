@@ -152,3 +152,59 @@ def import_nnunet(
         "next": f"clnet releases create NAME {decoder.ref}",
     }
     record(values, as_json=as_json)
+
+
+@app.command(
+    "import-monai",
+    epilog="Example: clnet encoders import-monai wholeBody_ct_segmentation --licence Apache-2.0 "
+    "--spacing 1.5 1.5 1.5 --window -1000 1000",
+)
+def import_monai(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle: configs, models.")],
+    licence: Annotated[
+        str, typer.Option(help="Of model and data: SPDX identifier, or LicenseRef-NAME.")
+    ],
+    name: Annotated[str | None, typer.Option(help="Of the encoder; the folder's.")] = None,
+    spacing: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="mm along the network's axes; the bundle's Spacingd."),
+    ] = None,
+    window: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="HU that become 0 and 1; the bundle's ScaleIntensityRanged."),
+    ] = None,
+    orientation: Annotated[
+        str | None, typer.Option(help="Axis codes such as RAS; the bundle's Orientationd.")
+    ] = None,
+    patch_size: Annotated[
+        tuple[int, int, int] | None, typer.Option(help="Voxels of a window; the inferer's.")
+    ] = None,
+    config: Annotated[str | None, typer.Option(help="File in configs; inference.")] = None,
+    weights: Annotated[str, typer.Option(help="File in models.")] = "model.pt",
+    attribution: Annotated[str, typer.Option(help="Whom to name, and how.")] = "",
+    consent: Annotated[str, typer.Option(help="On what ground the data may be used.")] = "",
+    obligation: Annotated[
+        list[str] | None, typer.Option(help="BY, NC, SA, ND or AGREEMENT; may be repeated.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the encoder of a MONAI bundle's SegResNet, frozen; no code of the bundle is run."""
+    encoder = open_hub(workspace).encoders.import_monai(
+        bundle,
+        terms_of(None, licence, attribution or None, consent or None, obligation),
+        name,
+        spacing=spacing,
+        window=window,
+        orientation=orientation,
+        patch_size=patch_size,
+        config=config,
+        weights=weights,
+    )
+    values = {
+        "encoder": encoder.ref,
+        "plan": encoder.plan,
+        "licence": licence,
+        "next": f"clnet jobs submit GROUP --dataset DATASET --encoder {encoder.ref}",
+    }
+    record(values, as_json=as_json)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clnet.data_catalog import Catalog
 from clnet.decoders_registry import BodyPartRecord, DatasetUse, Lineage, Registry
+
+if TYPE_CHECKING:
+    from clnet.data_catalog import Terms
 
 __all__ = ["BodyParts"]
 
@@ -85,3 +90,30 @@ class BodyParts:
             config={"steps": steps, "plan": BODY_PART_PLAN.to_dict()},
         )
         return self._registry.add_body_part_model(name, encode_body_part_model(model), lineage)
+
+    def import_bpreg(
+        self, folder: str | Path, terms: Terms | str, name: str = "bpreg", *, command: str = ""
+    ) -> BodyPartRecord:
+        """Bring the public ``bpreg`` model; doing it again adds nothing.
+
+        Args:
+            folder: where ``bpreg`` keeps it: ``model.pt`` and ``inference-settings.json``.
+            terms: licence of the model and of what it learned from; a text is the licence alone.
+            name: of the model.
+
+        Raises:
+            NotFound: folder or file is not there.
+            IntegrityError: a file that holds more than weights; it was not loaded.
+            Incompatible: weights of another network.
+            InputError: settings that do not say where pelvis and eyes score.
+        """
+        from clnet.hub.datasets import licence_of
+        from clnet.platform.body_parts import import_bpreg
+
+        return import_bpreg(
+            self._registry,
+            Path(folder),
+            licence_of(terms) if isinstance(terms, str) else terms,
+            name,
+            command or shlex.join(sys.argv),
+        )

@@ -106,6 +106,58 @@ class Encoders:
         )
         return encoder
 
+    def import_monai(
+        self,
+        bundle: str | Path,
+        terms: Terms | str,
+        name: str | None = None,
+        *,
+        spacing: tuple[float, float, float] | None = None,
+        window: tuple[float, float] | None = None,
+        orientation: str | None = None,
+        patch_size: tuple[int, int, int] | None = None,
+        config: str | None = None,
+        weights: str = "model.pt",
+        command: str = "",
+    ) -> EncoderRecord:
+        """Bring the encoder of a SegResNet from a MONAI bundle, frozen; decoders learn on it.
+
+        Nothing of the bundle is run: its network and preprocessing are read as data.
+
+        Args:
+            bundle: its folder, with ``configs`` and ``models``.
+            terms: licence of the model and of what it learned from; a text is the licence
+                alone. Whatever is made with the model inherits them.
+            name: of the encoder; the folder's by default.
+            spacing: mm, in the order of the network's axes (x, y, z for RAS); by default that of
+                the bundle's ``Spacingd``.
+            window: HU that become 0 and 1; by default what its ``ScaleIntensityRanged`` does.
+            orientation: axis codes; by default those of its ``Orientationd``.
+            patch_size: of a window, ordered as `spacing`; by default its inferer's.
+            config: file in ``configs``; by default that of its inference.
+            weights: file in ``models``.
+
+        Raises:
+            NotFound: folder or file is not there.
+            Incompatible: another network, or preprocessing that a plan cannot express.
+            InputError: something that must be said beside the bundle.
+            IntegrityError: a file that holds more than weights; it was not loaded.
+        """
+        from clnet.hub.datasets import licence_of
+        from clnet.model.monai_bundle import BundleSettings
+        from clnet.platform.importing import import_monai
+
+        return import_monai(
+            self._registry,
+            Path(bundle),
+            licence_of(terms) if isinstance(terms, str) else terms,
+            name=name,
+            settings=BundleSettings(spacing, window, orientation, patch_size),
+            config=config,
+            weights=weights,
+            command=command or shlex.join(sys.argv),
+        )
+
     def plan(self, dataset: str | Sequence[str], **settings: Any) -> tuple[Plan, EncoderConfig]:
         """The plan and the network that :meth:`train` would use for these datasets."""
         from clnet.platform.encoder_jobs import plan_of
