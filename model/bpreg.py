@@ -35,7 +35,7 @@ VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 5
 BOTTOM, EYES = "pelvis_start", "eyes_end"
 EYES_TO_TOP_MM = 100.0
 """From the upper edge of the eyes to the top of the head; the scale of ``bpreg`` ends at 100 with
-the eyes. Stature less eye height is 110 mm in adults (DIN 33402-2), to the middle of the eye."""
+the eyes. An assumption for adults, taken from no measurement of ours."""
 
 AT_ONCE = 8
 """Slices in one forward pass: the first layer alone takes 4 MiB of each."""
