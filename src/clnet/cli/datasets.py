@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ from clnet.cli.report import show_judgement
 from clnet.cli.show import listing, progress, record
 from clnet.errors import InputError
 from clnet.hub.rows import dataset_row
+from clnet.storage import atomic_write
 
 if TYPE_CHECKING:
     from clnet.data_catalog import Judgement, Terms
@@ -317,14 +318,43 @@ def duplicates(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOpti
     listing(rows, as_json=as_json, empty="no scan was contributed by two sites")
 
 
-@app.command(epilog="Example: clnet datasets fingerprint site-a/abdomen@1 --json")
+@app.command(epilog="Example: clnet datasets fingerprint --plot catalog.png")
 def fingerprint(
-    ref: Annotated[str, typer.Argument(help="site/name@version; the newest without @.")],
+    ref: Annotated[
+        str | None, typer.Argument(help="site/name@version; the newest without @. All without it.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw datasets side by side, as PNG.")
+    ] = None,
+    body_part_model: Annotated[
+        str | None,
+        typer.Option(help="Model that says where along the body scans and labels lie."),
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """What a version holds: cases, spacing, intensity, anatomies with voxel counts."""
-    values = open_datasets(workspace).fingerprint(ref)
+    """What a version holds: cases, spacing, intensity, anatomies with voxel counts.
+
+    With a body-part model (--body-part-model starter) also where along the body, 0 at the
+    bottom of the pelvis and 1 at the top of the head.
+    """
+    datasets = open_datasets(workspace)
+    if plot is not None:
+        with progress("drawing the catalog") as tell:
+            picture = datasets.figure(None if ref is None else [ref], body_part_model, tell)
+        atomic_write(plot, picture)
+        record({"picture": str(plot)}, as_json=as_json)
+        return
+    if ref is None:
+        newest = {dataset.manifest.name: dataset.ref for dataset in datasets.list()}
+        rows = [{"ref": ref} | _in_one_line(datasets.fingerprint(ref)) for ref in newest.values()]
+        listing(rows, as_json=as_json, empty="no dataset yet: clnet datasets contribute")
+        return
+    values = dict(datasets.fingerprint(ref))
+    if body_part_model is not None:
+        with progress(f"measuring {ref}") as tell:
+            extents = datasets.body_extents(ref, body_part_model, tell)
+        values["body_parts"] = extents.model_dump(mode="json")
     if as_json:
         record(values, as_json=True)
         return
@@ -332,6 +362,16 @@ def fingerprint(
     record({key: value for key, value in values.items() if key != "anatomies"}, as_json=False)
     rows = [{"anatomy": name} | counts for name, counts in anatomies.items()]
     listing(rows, as_json=False, empty="no anatomy is labelled")
+
+
+def _in_one_line(found: dict[str, Any]) -> dict[str, Any]:
+    z, y, x = found["spacing_zyx_mm"]["median"]
+    return {
+        "cases": found["cases"],
+        "anatomies": len(found["anatomies"]),
+        "spacing_mm": f"{z:g} x {y:g} x {x:g}",
+        "labelled_hu": found["foreground_hu"].get("mean"),
+    }
 
 
 @app.command(epilog="Example: clnet datasets export site-a/abdomen@1 --to ./out --format nnunet")

@@ -34,6 +34,7 @@ from clnet.hub.access import OWNER, Access
 if TYPE_CHECKING:
     from clnet.hub.monai_reader import CaseReader
     from clnet.hub.patches import PatchDataset
+    from clnet.platform.body_extents import BodyExtents
 
 __all__ = ["Datasets", "licence_of"]
 
@@ -357,6 +358,63 @@ class Datasets:
     def fingerprint(self, ref: str) -> dict[str, Any]:
         """What a dataset holds: cases, spacing, intensity, anatomies with voxel counts."""
         return self._registry.dataset(self.get(ref).ref).fingerprint
+
+    def body_extents(self, ref: str, model: str, progress: Progress | None = None) -> BodyExtents:
+        """Where along the body a dataset's scans and labels lie, by a body-part model.
+
+        Measured once for each version and model, and kept beside the plan stores.
+
+        Raises:
+            NotFound: no such dataset or model.
+        """
+        from clnet.model.body_part import decode_body_part_model
+        from clnet.platform.body_extents import BodyExtents, body_extents
+        from clnet.storage import atomic_write
+
+        dataset = self.get(ref)
+        record = self._registry.body_part_model(model)
+        kept = self._catalog.plans / "body-parts" / f"{dataset.sha256}-{record.sha256}.json"
+        if kept.is_file():
+            return BodyExtents.model_validate_json(kept.read_bytes())
+        network = decode_body_part_model(self._registry.artefact(record.sha256))
+        found = body_extents(dataset, network, record.ref, progress)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(kept, found.model_dump_json().encode())
+        return found
+
+    def figure(
+        self,
+        refs: Sequence[str] | None = None,
+        model: str | None = None,
+        progress: Progress | None = None,
+    ) -> bytes:
+        """A picture (PNG) of datasets side by side, by default of the newest of each.
+
+        Args:
+            refs: datasets to draw.
+            model: body-part model that says where along the body they lie; without one that
+                part stays empty.
+
+        Raises:
+            NotFound: no such dataset or model.
+            InputError: there is nothing to draw.
+        """
+        from clnet.platform.catalog_figure import CatalogRow, draw_catalog
+
+        newest = {dataset.manifest.name: dataset.ref for dataset in self.list()}
+        chosen = list(newest.values()) if refs is None else [self.get(ref).ref for ref in refs]
+        if not chosen:
+            raise InputError("no dataset to draw: clnet datasets contribute adds one")
+        rows = []
+        for done, ref in enumerate(chosen):
+
+            def tell(fraction: float, text: str, done: int = done) -> None:
+                if progress is not None:
+                    progress((done + fraction) / len(chosen), text)
+
+            extents = None if model is None else self.body_extents(ref, model, tell)
+            rows.append(CatalogRow(ref, self.fingerprint(ref), extents))
+        return draw_catalog(rows)
 
     def patches(
         self,
