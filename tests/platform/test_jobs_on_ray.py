@@ -22,7 +22,7 @@ from clnet.platform.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
-LONG = {"steps": 120, "checkpoint_every": 10, "validation": Validation(batches=2, every=10)}
+LONG = {"steps": 240, "checkpoint_every": 10, "validation": Validation(batches=2, every=10)}
 
 
 def log_of(handle: JobHandle) -> EventLog:
