@@ -47,15 +47,16 @@ def sample_foreground(
         flat, values = flat[order], values[order]
         for entry in contract.for_layer(layer):
             low, high = np.searchsorted(values, [entry.value, entry.value + 1])
-            voxels = np.stack(np.unravel_index(flat[low:high], grid.shape), axis=1)
+            found = flat[low:high]
             if entry.within is not None:
-                position = z_mm[voxels[:, z_axis]]
-                voxels = voxels[(position >= entry.within[0]) & (position <= entry.within[1])]
-            count = len(voxels)
+                position = z_mm[np.unravel_index(found, grid.shape)[z_axis]]
+                found = found[(position >= entry.within[0]) & (position <= entry.within[1])]
+            count = len(found)
             if count > MAX_VOXELS:
                 generator = np.random.Generator(np.random.Philox(seed + len(records)))
-                chosen = np.argsort(generator.random(count), kind="stable")[:MAX_VOXELS]
-                voxels = voxels[np.sort(chosen)]
+                chosen = np.argpartition(generator.random(count), MAX_VOXELS)[:MAX_VOXELS]
+                found = found[np.sort(chosen)]
+            voxels = np.stack(np.unravel_index(found, grid.shape), axis=1)
             rows.append(voxels.astype(np.int32))
             records.append(
                 {
@@ -64,9 +65,9 @@ def sample_foreground(
                     "members": list(entry.members),
                     "voxels": count,
                     "start": start,
-                    "stop": start + len(voxels),
+                    "stop": start + len(found),
                 }
             )
-            start += len(voxels)
+            start += len(found)
     table = np.concatenate(rows) if rows else np.zeros((0, 3), dtype=np.int32)
     return table, records

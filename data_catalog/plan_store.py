@@ -1,21 +1,18 @@
-"""Cases resampled and normalised to a plan: what training reads. A cache, rebuilt when evicted."""
+"""Cases resampled to a plan: what training reads. A cache, rebuilt when evicted or damaged."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clnet.anatomy.contract import LabelContract
 from clnet.data_catalog.case import Case
 from clnet.data_catalog.dataset import Dataset
 from clnet.data_catalog.foreground import sample_foreground
@@ -26,45 +23,25 @@ from clnet.data_catalog.plan_grid import (
     resample_labels,
     slice_positions,
 )
+from clnet.data_catalog.planned_case import (
+    Intensities,
+    PlannedCase,
+    open_planned,
+    read_record,
+    write_planned,
+)
 from clnet.data_catalog.preparer import Preparer, own_order
-from clnet.errors import Incompatible, InputError
+from clnet.errors import Incompatible, InputError, IntegrityError
 from clnet.storage import TEMPORARY, atomic_directory, exclusive, sweep_temporaries
 
-__all__ = ["PlanStore", "PlannedCase", "evict", "forget", "stored_bytes"]
+__all__ = ["PlanStore", "evict", "forget", "stored_bytes"]
 
 T = TypeVar("T")
 
-META = "case.json"
 DATA = "data"
 LOCK = ".lock"
-FORMAT = 1
+FORMAT = 2
 """Part of every store's path: raise it when the stored arrays change their meaning."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedCase:
-    """One case on the plan grid; the arrays are memory maps, read where they are sliced.
-
-    Attributes:
-        image: normalised intensity, float16, ``(Z, Y, X)``.
-        labels: layer to label map, uint8, same shape.
-        z_axis: the axis of the arrays that runs along the body, 0 in plans of our own.
-        z_origin, z_step: centre of the first slice along it in mm from the case's slice 0, and
-            the distance to the next, negative where the axis runs downwards.
-        voxels: sampled foreground voxels ``(N, 3)``, see :mod:`.foreground`.
-        entries: one record per contract entry: which rows of `voxels` are its own.
-    """
-
-    case_id: str
-    sha256: str
-    image: NDArray[np.float16]
-    labels: dict[str, NDArray[np.uint8]]
-    contract: LabelContract
-    z_axis: int
-    z_origin: float
-    z_step: float
-    voxels: NDArray[np.int32]
-    entries: list[dict[str, Any]]
 
 
 class PlanStore:
@@ -96,13 +73,15 @@ class PlanStore:
             raise Incompatible(f"plan of kind {kind!r}: nothing here prepares cases for it")
         try:
             self._target = _triple(plan["spacing"])
-            self._clip = (float(plan["clip"][0]), float(plan["clip"][1]))
-            self._mean, self._std = float(plan["mean"]), float(plan["std"])
+            clip = (float(plan["clip"][0]), float(plan["clip"][1]))
+            intensities = Intensities.of(clip, float(plan["mean"]), float(plan["std"]))
             orientation = plan["orientation"]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise InputError(f"plan {plan}: missing or malformed field ({error})") from None
         if self._preparer is None and orientation != "LPS":
             raise Incompatible(f"plan orientation {orientation!r}: only LPS is supported")
+        # other kinds of plans normalise as they like: their values are kept, not their HU
+        self._intensities = intensities if self._preparer is None else None
         self.plan_sha256 = content_sha256(self.plan)
         self.folder = root / f"v{FORMAT}-{self.plan_sha256}"
         self._sha256 = {record.id: record.sha256 for record in dataset.manifest.cases}
@@ -122,9 +101,10 @@ class PlanStore:
     @property
     def air(self) -> float:
         """What pads the outside of a scan: air (-1000 HU), or 0 in plans of other kinds."""
-        if self._preparer is not None:
+        if self._intensities is None:
             return 0.0
-        return float(self._normalise(np.array([-1000.0], dtype=np.float32))[0])
+        outside = self._intensities.keep(np.array([-1000.0]))
+        return float(self._intensities.normalise(outside)[0])
 
     @property
     def bytes(self) -> int:
@@ -154,35 +134,23 @@ class PlanStore:
 
     def describe(self, case_id: str) -> dict[str, Any]:
         """The case's record: shape, contract, foreground entries; no voxel is read."""
-        return _retry(lambda: _read_meta(self._ensure(case_id)))
+        return _retry(lambda: read_record(self._ensure(case_id)))
 
     def open(self, case_id: str) -> PlannedCase:
-        """The case as memory maps, built first if it was evicted.
+        """The case, built first if it was evicted, and again if it is damaged.
 
-        Maps that are open stay valid when the case is evicted meanwhile.
+        What is open stays readable when the case is evicted meanwhile.
         """
-        return _retry(lambda: self._open(case_id))
+        try:
+            return _retry(lambda: self._open(case_id))
+        except IntegrityError:
+            _remove(self._case_folder(case_id))
+            return _retry(lambda: self._open(case_id))
 
     def _open(self, case_id: str) -> PlannedCase:
         folder = self._ensure(case_id)
         os.utime(folder)
-        meta = _read_meta(folder)
-        contract = LabelContract.from_json(meta["contract"])
-        return PlannedCase(
-            case_id=case_id,
-            sha256=self._sha256[case_id],
-            image=np.load(folder / "image.npy", mmap_mode="r"),
-            labels={
-                layer: np.load(folder / f"labels-{layer}.npy", mmap_mode="r")
-                for layer in contract.layers
-            },
-            contract=contract,
-            z_axis=meta.get("z_axis", 0),
-            z_origin=meta["z_origin"],
-            z_step=meta["z_step"],
-            voxels=np.load(folder / "foreground.npy", mmap_mode="r"),
-            entries=meta["entries"],
-        )
+        return open_planned(folder, case_id, self._sha256[case_id], self._intensities)
 
     def _case_folder(self, case_id: str) -> Path:
         return self.folder / self._sha256[case_id] / DATA
@@ -199,7 +167,7 @@ class PlanStore:
     def _make(self, case: Case, target: Path) -> None:
         image, labels, z_axis, z_mm, z_step = self._planned(case)
         voxels, entries = sample_foreground(labels, case.contract, z_mm, case.sha256, z_axis)
-        meta = {
+        record = {
             "shape": list(image.shape),
             "contract": case.contract.to_json(),
             "z_axis": z_axis,
@@ -208,22 +176,21 @@ class PlanStore:
             "entries": entries,
         }
         with atomic_directory(target) as folder:
-            np.save(folder / "image.npy", image)
-            for layer, grid in labels.items():
-                np.save(folder / f"labels-{layer}.npy", grid)
-            np.save(folder / "foreground.npy", voxels)
-            (folder / META).write_text(json.dumps(meta), encoding="utf-8")
+            write_planned(folder, image, labels, voxels, record)
 
     def _planned(
         self, case: Case
-    ) -> tuple[NDArray[np.float16], dict[str, NDArray[np.uint8]], int, NDArray[np.float64], float]:
+    ) -> tuple[NDArray[Any], dict[str, NDArray[np.uint8]], int, NDArray[np.float64], float]:
         """Image and labels on the plan's grid, the axis along the body, its slices and step."""
-        if self._preparer is None:
+        if self._intensities is not None:
             shape = grid_shape(case.shape, case.spacing, self._target)
-            image = self._normalise(resample_image(case.ct(), shape)).astype(np.float16)
+            ct = case.ct()
+            same = ct.shape == shape
+            image = self._intensities.keep(ct if same else resample_image(ct, shape))
             labels = {layer: resample_labels(case.labels(layer), shape) for layer in case.layers}
             z_mm = slice_positions(case.shape[0], shape[0], case.spacing[0])
             return image, labels, 0, z_mm, case.spacing[0] * case.shape[0] / shape[0]
+        assert self._preparer is not None
         prepared = self._preparer(case.ct(), case.spacing, case.axcodes, self.plan)
         a, b, c = prepared.image.shape
         labels = {
@@ -237,10 +204,6 @@ class PlanStore:
         if prepared.flips[0]:
             z_mm, z_step = z_mm[::-1], -z_step
         return prepared.image.astype(np.float16), labels, z_axis, z_mm, z_step
-
-    def _normalise(self, hu: NDArray[np.float32]) -> NDArray[np.float32]:
-        clipped = np.clip(hu, *self._clip)
-        return ((clipped - self._mean) / self._std).astype(np.float32)
 
 
 def stored_bytes(root: Path) -> int:
@@ -257,15 +220,8 @@ def evict(root: Path, max_bytes: int) -> int:
     for _, folder in cases:
         if freed >= excess:
             break
-        with exclusive(folder.parent / LOCK):
-            # out of sight first, so that no reader finds half a case
-            doomed = folder.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
-            try:
-                folder.rename(doomed)
-            except FileNotFoundError:
-                continue  # evicted by another process meanwhile
-            shutil.rmtree(doomed)
-        freed += sizes[folder]
+        if _remove(folder):  # else another process evicted it meanwhile
+            freed += sizes[folder]
     return freed
 
 
@@ -273,8 +229,20 @@ def forget(root: Path, cases: Collection[str]) -> None:
     """Remove cases by their hash, from every plan."""
     for folder in _cases(root):
         if folder.parent.name in cases:
-            with exclusive(folder.parent / LOCK):
-                shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a planned case; whether it was there."""
+    with exclusive(folder.parent / LOCK):
+        # out of sight first, so that no reader finds half a case
+        doomed = folder.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+        try:
+            folder.rename(doomed)
+        except FileNotFoundError:
+            return False
+        shutil.rmtree(doomed)
+    return True
 
 
 def _cases(root: Path) -> list[Path]:
@@ -282,12 +250,7 @@ def _cases(root: Path) -> list[Path]:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*"))
-
-
-def _read_meta(folder: Path) -> dict[str, Any]:
-    meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
-    return meta
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _retry(read: Callable[[], T], attempts: int = 3) -> T:

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clnet.anatomy.patch import Patch
 from clnet.data_catalog.manifest import content_sha256
-from clnet.data_catalog.plan_store import PlannedCase, PlanStore
+from clnet.data_catalog.plan_store import PlanStore
+from clnet.data_catalog.planned_case import PlannedCase
 from clnet.errors import Incompatible, InputError
 
 __all__ = ["DatasetPin", "PatchStream", "StreamSpec", "split_cases"]
@@ -185,11 +186,11 @@ class PatchStream:
             target.append(slice(low - start, high - start))
         inside, place = tuple(source), tuple(target)
         image = np.full(size, self.stores[0].air, dtype=np.float32)
-        image[place] = case.image[inside]
+        image[place] = case.image.read(inside)
         labels: dict[str, NDArray[np.uint8]] = {}
-        for layer, grid in case.labels.items():
+        for layer, grid in case.maps(inside).items():
             labels[layer] = np.zeros(size, dtype=np.uint8)
-            labels[layer][place] = grid[inside]
+            labels[layer][place] = grid
         axis = case.z_axis
         slices = np.arange(corner[axis], corner[axis] + size[axis], dtype=np.float64)
         z_mm = case.z_origin + slices * case.z_step

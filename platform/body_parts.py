@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clnet.anatomy import vocabulary
 from clnet.data_catalog import PlanStore, Terms
-from clnet.data_catalog.plan_store import PlannedCase
+from clnet.data_catalog.planned_case import PlannedCase
 from clnet.decoders_registry import BodyPartRecord, Lineage, Registry
 from clnet.errors import InputError
 from clnet.model.body_part import BodyPartModel, encode_body_part_model

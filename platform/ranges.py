@@ -61,6 +61,7 @@ def labelled_slices(
     """
     case = store.open(case_id)
     found: dict[str, NDArray[np.bool_]] = {}
+    labels = np.asarray(case.labels.get(config.layer, 0))
     for channel in config.channels:
         values = [
             entry.value
@@ -68,7 +69,7 @@ def labelled_slices(
             if entry.within is None and set(entry.members) <= set(channel.members)
         ]
         if values:
-            held = np.isin(case.labels[config.layer], values)
+            held = np.isin(labels, values)
             others = tuple(axis for axis in range(3) if axis != case.z_axis)
             found[channel.name] = np.asarray(held.any(axis=others), dtype=np.bool_)
     return found

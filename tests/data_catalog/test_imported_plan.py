@@ -50,7 +50,7 @@ def test_cases_are_kept_as_the_network_sees_them(catalog: Catalog) -> None:
     np.testing.assert_allclose(case.image, expected, atol=2e-3)
     assert case.z_axis == 1
     assert (case.z_origin, case.z_step) == (0.0, 3.0)
-    assert (case.labels["organ"].any(axis=(0, 2)).nonzero()[0] == [3, 4, 5]).all()
+    assert (np.asarray(case.labels["organ"]).any(axis=(0, 2)).nonzero()[0] == [3, 4, 5]).all()
     assert store.air == 0.0
 
 

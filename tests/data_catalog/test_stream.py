@@ -134,7 +134,7 @@ def test_a_patch_is_a_block_of_its_case(store: PlanStore) -> None:
         assert patch.z_mm.shape == (6,)
         start = round((patch.z_mm[0] - planned.z_origin) / planned.z_step)
         inside = [k for k in range(6) if 0 <= start + k < SHAPE[0]]
-        rows = planned.image[start + inside[0] : start + inside[-1] + 1].astype(np.float32)
+        rows = planned.image[start + inside[0] : start + inside[-1] + 1]
         windows = np.lib.stride_tricks.sliding_window_view(
             np.pad(rows, ((0, 0), (6, 6), (6, 6)), constant_values=store.air),
             (len(inside), 6, 6),
