@@ -11,6 +11,7 @@ from clnet.data_catalog.fingerprint import fingerprint
 from clnet.data_catalog.manifest import CaseRecord, Manifest
 from clnet.data_catalog.plan_store import PlanStore
 from clnet.data_catalog.quota import Allowance, Usage
+from clnet.data_catalog.read_ahead import ReadAhead
 from clnet.data_catalog.recipe import Recipe, load_recipe, recipes
 from clnet.data_catalog.source import CaseSource, find_cases
 from clnet.data_catalog.sources import Layout, SourceFolder, format_names, open_source
@@ -42,6 +43,7 @@ __all__ = [
     "Obligation",
     "PatchStream",
     "PlanStore",
+    "ReadAhead",
     "Recipe",
     "Report",
     "SourceFolder",

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from clnet.anatomy import vocabulary
-from clnet.data_catalog import PatchStream
+from clnet.data_catalog import PatchStream, ReadAhead
 from clnet.model.decoder import Channel, DecoderConfig, build_decoder
 from clnet.model.encoder import EncoderConfig, Kernel, build_encoder
 from clnet.model.numerics import Precision
@@ -117,16 +117,17 @@ def train_encoder(
         if workers.any(cancelled(), device):
             raise Cancelled
         stop = min(recipe.steps, start + checkpoint_every)
-        pretrain(
-            training,
-            stream.patches,
-            first=start,
-            last=stop,
-            precision=precision,
-            augment_seed=stream.spec.seed if stream.spec.augment else None,
-            workers=workers,
-            on_batch=_talk(recipe.steps, progress),
-        )
+        with ReadAhead(stream.patches, stop) as patches:
+            pretrain(
+                training,
+                patches,
+                first=start,
+                last=stop,
+                precision=precision,
+                augment_seed=stream.spec.seed if stream.spec.augment else None,
+                workers=workers,
+                on_batch=_talk(recipe.steps, progress),
+            )
         if workers.rank == 0:
             _keep(training, stop, checkpoint)
     training.finish()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from clnet.data_catalog import PatchStream, PlanStore
+from clnet.data_catalog import PatchStream, PlanStore, ReadAhead
 from clnet.model.artefact import decode_encoder
 from clnet.model.training import FeatureCache, train_pack
 from clnet.model.validation import Judged, mean_score, validate
@@ -112,17 +112,18 @@ class PackRun:
 
     def _train(self, last: int) -> None:
         spec = self.first.stream
-        train_pack(
-            self.encoder,
-            [member.trainee for member in self.alive],
-            self.stream.patches,
-            first=self.t,
-            last=last,
-            precision=self.first.job.precision,
-            augment_seed=spec.seed if spec.augment else None,
-            cache=self._cache,
-            on_batch=self._after_batch,
-        )
+        with ReadAhead(self.stream.patches, last) as patches:
+            train_pack(
+                self.encoder,
+                [member.trainee for member in self.alive],
+                patches,
+                first=self.t,
+                last=last,
+                precision=self.first.job.precision,
+                augment_seed=spec.seed if spec.augment else None,
+                cache=self._cache,
+                on_batch=self._after_batch,
+            )
         self.t = last
 
     def _after_batch(self, t: int, losses: dict[str, float]) -> None:
@@ -153,14 +154,16 @@ class PackRun:
             member.assignment.job_id: Judged(member.version(), member.trainee.supporters)
             for member in members
         }
-        return validate(
-            self.encoder,
-            judged,
-            self.validation.patches,
-            self.first.validation.total,
-            precision=self.first.job.precision,
-            cache=self._kept,
-        )
+        total = self.first.validation.total
+        with ReadAhead(self.validation.patches, total) as patches:
+            return validate(
+                self.encoder,
+                judged,
+                patches,
+                total,
+                precision=self.first.job.precision,
+                cache=self._kept,
+            )
 
     def _validate(self) -> None:
         members = [m for m in self.alive if m.lottery is None or m.learning]

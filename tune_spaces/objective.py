@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from ray import tune
 
-from clnet.data_catalog import Catalog
+from clnet.data_catalog import Catalog, ReadAhead
 from clnet.model.artefact import DecoderInfo, decode_decoder, decode_encoder, encode_decoder
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision
@@ -86,16 +86,17 @@ class PruningTrial(tune.Trainable):
         steps = self._subject.recipe.steps
         precision = cast(Precision, self._subject.precision)
         last = max(self._t + 1, round(steps * (self.iteration + 1) / self._reports))
-        train_pack(
-            encoder,
-            [self._trainee],
-            stream.patches,
-            first=self._t,
-            last=min(last, steps),
-            precision=precision,
-            augment_seed=stream.spec.seed if stream.spec.augment else None,
-            cache=cache,
-        )
+        with ReadAhead(stream.patches, min(last, steps)) as patches:
+            train_pack(
+                encoder,
+                [self._trainee],
+                patches,
+                first=self._t,
+                last=min(last, steps),
+                precision=precision,
+                augment_seed=stream.spec.seed if stream.spec.augment else None,
+                cache=cache,
+            )
         self._t = min(last, steps)
         if self._trainee.diverged:
             return self._report({}, 0.0, finished=False) | {"done": True}
