@@ -57,6 +57,7 @@ class Catalog:
         plans: folder of the plan stores; ``plans`` beside `root` by default.
         max_bytes: largest volume accepted, in bytes of voxels by its header.
         preparers: how cases are prepared for plans of other kinds than our own, by kind.
+        plans_max_bytes: what the plan stores may take; no limit by default.
 
     Raises:
         InputError: `root` is a URL of another machine.
@@ -68,6 +69,7 @@ class Catalog:
         plans: str | Path | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
         preparers: Mapping[str, Preparer] | None = None,
+        plans_max_bytes: int | None = None,
     ) -> None:
         folder = local_path(root)
         if folder is None:
@@ -76,6 +78,7 @@ class Catalog:
         self.plans = self.root.parent / "plans" if plans is None else Path(plans)
         self.max_bytes = max_bytes
         self.preparers = dict(preparers or {})
+        self.plans_max_bytes = plans_max_bytes
 
     def __repr__(self) -> str:
         return f"Catalog({str(self.root)!r})"
@@ -433,7 +436,7 @@ class Catalog:
         self, dataset: Dataset, plan: Mapping[str, Any], progress: Progress | None = None
     ) -> PlanStore:
         """The dataset resampled to a plan (``Plan.to_dict()``); made now where it is missing."""
-        store = PlanStore(self.plans, dataset, dict(plan), self.preparers)
+        store = PlanStore(self.plans, dataset, dict(plan), self.preparers, self.plans_max_bytes)
         store.build(progress)
         return store
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,18 +29,26 @@ from clnet.data_catalog.planned_case import (
     Intensities,
     PlannedCase,
     open_planned,
-    read_record,
     write_planned,
 )
 from clnet.data_catalog.preparer import Preparer, own_order
 from clnet.errors import Incompatible, InputError, IntegrityError
-from clnet.storage import TEMPORARY, atomic_directory, exclusive, sweep_temporaries
+from clnet.storage import (
+    TEMPORARY,
+    atomic_directory,
+    atomic_write,
+    exclusive,
+    sweep_temporaries,
+)
 
 __all__ = ["PlanStore", "evict", "forget", "stored_bytes"]
 
 T = TypeVar("T")
 
 DATA = "data"
+RECORD = "case.json"
+"""Beside the voxels: what is drawn from is known without making evicted cases again."""
+
 LOCK = ".lock"
 FORMAT = 2
 """Part of every store's path: raise it when the stored arrays change their meaning."""
@@ -52,6 +62,9 @@ class PlanStore:
         dataset: whose cases they are.
         plan: as ``Plan.to_dict()`` gives it.
         preparers: how cases are prepared for plans of other kinds than our own, by kind.
+        max_bytes: what all plan stores may take: making a case evicts those unused for longest.
+            Cases that are open keep their bytes until they are closed, and the case just made
+            stays whatever its size.
 
     Raises:
         InputError: the plan lacks a field.
@@ -64,7 +77,9 @@ class PlanStore:
         dataset: Dataset,
         plan: dict[str, Any],
         preparers: Mapping[str, Preparer] | None = None,
+        max_bytes: int | None = None,
     ) -> None:
+        self.root, self.max_bytes = root, max_bytes
         self.dataset = dataset
         self.plan = dict(plan)
         kind = self.plan.get("kind")
@@ -134,7 +149,10 @@ class PlanStore:
 
     def describe(self, case_id: str) -> dict[str, Any]:
         """The case's record: shape, contract, foreground entries; no voxel is read."""
-        return _retry(lambda: read_record(self._ensure(case_id)))
+        record = self._case_folder(case_id).parent / RECORD
+        if not record.exists():
+            self._ensure(case_id)
+        return _read(record)
 
     def open(self, case_id: str) -> PlannedCase:
         """The case, built first if it was evicted, and again if it is damaged.
@@ -150,7 +168,13 @@ class PlanStore:
     def _open(self, case_id: str) -> PlannedCase:
         folder = self._ensure(case_id)
         os.utime(folder)
-        return open_planned(folder, case_id, self._sha256[case_id], self._intensities)
+        return open_planned(
+            folder,
+            _read(folder.parent / RECORD),
+            case_id,
+            self._sha256[case_id],
+            self._intensities,
+        )
 
     def _case_folder(self, case_id: str) -> Path:
         return self.folder / self._sha256[case_id] / DATA
@@ -162,6 +186,8 @@ class PlanStore:
                 if not target.exists():
                     sweep_temporaries(target.parent)
                     self._make(self.dataset.case(case_id), target)
+            if self.max_bytes is not None:
+                evict(self.root, self.max_bytes, keep=target)
         return target
 
     def _make(self, case: Case, target: Path) -> None:
@@ -176,7 +202,8 @@ class PlanStore:
             "entries": entries,
         }
         with atomic_directory(target) as folder:
-            write_planned(folder, image, labels, voxels, record)
+            write_planned(folder, image, labels, voxels)
+            atomic_write(target.parent / RECORD, json.dumps(record).encode())
 
     def _planned(
         self, case: Case
@@ -211,13 +238,16 @@ def stored_bytes(root: Path) -> int:
     return sum(_size(folder) for folder in _cases(root))
 
 
-def evict(root: Path, max_bytes: int) -> int:
-    """Remove the cases unused for longest until `max_bytes` remain; returns bytes freed."""
-    cases = sorted((folder.stat().st_mtime_ns, folder) for folder in _cases(root))
-    sizes = {folder: _size(folder) for _, folder in cases}
+def evict(root: Path, max_bytes: int, keep: Path | None = None) -> int:
+    """Remove the cases unused for longest until `max_bytes` remain; returns bytes freed.
+
+    Args:
+        keep: a case that stays.
+    """
+    sizes = {folder: _size(folder) for folder in _cases(root)}
     excess = sum(sizes.values()) - max_bytes
     freed = 0
-    for _, folder in cases:
+    for folder in sorted(sizes.keys() - {keep}, key=_last_used):
         if freed >= excess:
             break
         if _remove(folder):  # else another process evicted it meanwhile
@@ -227,9 +257,10 @@ def evict(root: Path, max_bytes: int) -> int:
 
 def forget(root: Path, cases: Collection[str]) -> None:
     """Remove cases by their hash, from every plan."""
-    for folder in _cases(root):
-        if folder.parent.name in cases:
-            _remove(folder)
+    for folder in root.glob("*/*"):
+        if folder.name in cases:
+            _remove(folder / DATA)
+            (folder / RECORD).unlink(missing_ok=True)
 
 
 def _remove(folder: Path) -> bool:
@@ -250,7 +281,24 @@ def _cases(root: Path) -> list[Path]:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of its files; those that another process removes meanwhile count no more."""
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size if path.is_file() else 0
+    return size
+
+
+def _last_used(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _read(record: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    return found
 
 
 def _retry(read: Callable[[], T], attempts: int = 3) -> T:

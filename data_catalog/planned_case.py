@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +21,9 @@ __all__ = [
     "PlannedImage",
     "PlannedLabels",
     "open_planned",
-    "read_record",
     "write_planned",
 ]
 
-RECORD = "case.json"
 IMAGE, LABELS, FOREGROUND = "image", "labels", "foreground.npy"
 AXES = ("z", "y", "x")
 
@@ -166,36 +163,37 @@ def write_planned(
     image: NDArray[Any],
     labels: Mapping[str, NDArray[np.uint8]],
     voxels: NDArray[np.int32],
-    record: Mapping[str, Any],
 ) -> None:
     """Write a case into an empty folder.
 
     Args:
         image: as it is kept: HU, int16, or normalised values, float16.
-        labels: of the layers of the record's contract.
-        record: what :func:`read_record` gives back, JSON-able.
+        labels: by layer.
     """
     write_shard(folder / IMAGE, image, AXES)
-    layers = LabelContract.from_json(record["contract"]).layers
-    if layers:
-        write_shard(folder / LABELS, np.stack([labels[n] for n in layers]), ("layer", *AXES))
+    if labels:
+        stack = np.stack([labels[layer] for layer in sorted(labels)])
+        write_shard(folder / LABELS, stack, ("layer", *AXES))
     np.save(folder / FOREGROUND, voxels)
-    (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 
 def open_planned(
-    folder: Path, case_id: str, sha256: str, intensities: Intensities | None
+    folder: Path,
+    record: Mapping[str, Any],
+    case_id: str,
+    sha256: str,
+    intensities: Intensities | None,
 ) -> PlannedCase:
     """Open what :func:`write_planned` wrote.
 
     Args:
+        record: what is known of the case without its voxels, see :class:`.plan_store.PlanStore`.
         intensities: how HU are kept; None where the image holds normalised values.
 
     Raises:
         FileNotFoundError: it is not there, or no longer.
         IntegrityError: it is not as it was written.
     """
-    record = read_record(folder)
     contract = LabelContract.from_json(record["contract"])
     stack = Shard(folder / LABELS) if contract.layers else None
     labels = {}
@@ -214,12 +212,6 @@ def open_planned(
         entries=record["entries"],
         _stack=stack,
     )
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What is known of the case without its voxels."""
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    return record
 
 
 def _box(key: Key, shape: Sequence[int]) -> tuple[Box, tuple[int | slice, ...]]:

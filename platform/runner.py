@@ -54,6 +54,7 @@ def ensure_runner(workspace: Workspace, ray: str | None = None) -> None:
     told = {
         "root": str(workspace.root),
         "database": workspace.database,
+        "plans_max_bytes": workspace.plans_max_bytes,
         "artefacts": workspace.artefacts,
         "ray": ray,
     }
@@ -247,7 +248,9 @@ def _main() -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
-    workspace = Workspace(Path(told["root"]), told["database"], told["artefacts"])
+    workspace = Workspace(
+        Path(told["root"]), told["database"], told["artefacts"], told["plans_max_bytes"]
+    )
     log = workspace.root / "jobs" / "runner.log"
     with log.open("ab") as output, open(os.devnull, "rb") as nothing:
         for stream, target in ((nothing, 0), (output, 1), (output, 2)):

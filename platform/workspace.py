@@ -21,11 +21,13 @@ class Workspace:
         root: folder of everything that is kept on this machine.
         database: SQLAlchemy URL; by default an SQLite file in the folder.
         artefacts: folder or URL of the artefacts; by default in the folder.
+        plans_max_bytes: what the plan stores may take; no limit by default.
     """
 
     root: Path
     database: str = ""
     artefacts: str = ""
+    plans_max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         root = Path(self.root).resolve()
@@ -45,7 +47,9 @@ class Workspace:
         from clnet.data_catalog import Catalog
         from clnet.model.preparers import PREPARERS
 
-        return Catalog(self.root / "datasets", preparers=PREPARERS)
+        return Catalog(
+            self.root / "datasets", preparers=PREPARERS, plans_max_bytes=self.plans_max_bytes
+        )
 
     @property
     def runs(self) -> Path:

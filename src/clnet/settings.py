@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import ByteSize, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from clnet.errors import InputError
@@ -18,6 +18,8 @@ class Settings(BaseSettings):
     Attributes:
         workspace: folder of everything that is kept on this machine.
         database: SQLAlchemy URL of the registry; an SQLite file in the workspace by default.
+        plans_max_bytes: what cases resampled for training may take on this machine, such as
+            ``200GiB``; those unused for longest make room. No limit by default.
         artefacts: folder or ``s3://`` URL of the models; a folder of the workspace by default.
         ray: address of a Ray cluster; a local Ray is started on demand by default.
         token: of a site, whose datasets alone the commands then see and change.
@@ -29,6 +31,7 @@ class Settings(BaseSettings):
     workspace: Path = Path("clnet-workspace")
     database: str = ""
     artefacts: str = ""
+    plans_max_bytes: ByteSize | None = None
     ray: str | None = None
     token: SecretStr | None = None
     token_file: Path | None = None

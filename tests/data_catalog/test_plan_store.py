@@ -58,7 +58,7 @@ def test_a_plan_that_is_none_is_refused(catalog: Catalog, dataset: Dataset) -> N
 
 
 def times(store: PlanStore) -> dict[str, int]:
-    return {str(p): p.stat().st_mtime_ns for p in store.folder.rglob("case.json")}
+    return {str(p): p.stat().st_mtime_ns for p in store.folder.rglob("foreground.npy")}
 
 
 def test_a_case_is_planned_once(catalog: Catalog, source: Path, dataset: Dataset) -> None:
@@ -112,6 +112,31 @@ def test_eviction_takes_what_was_unused_for_longest(catalog: Catalog, dataset: D
     np.testing.assert_array_equal(held.labels["organ"], organs())
     np.testing.assert_array_equal(store.open("a").image, image)
     assert catalog.plan_bytes() > 0
+
+
+def test_what_is_drawn_from_is_known_of_evicted_cases(catalog: Catalog, dataset: Dataset) -> None:
+    store = catalog.plan_store(dataset, PLAN)
+    known = store.describe("a")
+    catalog.evict_plans(0)
+    assert store.describe("a") == known
+    assert catalog.plan_bytes() == 0, "nothing was made for it"
+
+
+def test_plan_stores_stay_within_their_limit(catalog: Catalog, dataset: Dataset) -> None:
+    catalog.plan_store(dataset, PLAN)
+    total, one = catalog.plan_bytes(), catalog.plan_bytes() // 3
+    catalog.evict_plans(0)
+    for limit, kept in ((total, 3), (2 * one + one // 2, 2), (0, 1)):
+        small = Catalog(catalog.root, plans_max_bytes=limit)
+        store = small.plan_store(dataset, PLAN)
+        assert len(times(store)) == kept
+        for seed, case_id in enumerate("abc"):
+            opened = store.open(case_id)
+            np.testing.assert_array_equal(
+                opened.image, Plan.from_dict(PLAN).normalise(scan(seed)), "made again if need be"
+            )
+            assert len(times(store)) == kept
+        catalog.evict_plans(0)
 
 
 def test_a_case_that_is_evicted_while_it_is_opened_is_made_again(
@@ -172,7 +197,7 @@ def test_leftovers_of_a_killed_builder_are_swept(catalog: Catalog, dataset: Data
     folder = store.folder / dataset.case("a").sha256
     (folder / ".tmp-dead").mkdir(parents=True)
     store.build()
-    assert sorted(p.name for p in folder.iterdir()) == [".lock", "data"]
+    assert sorted(p.name for p in folder.iterdir()) == [".lock", "case.json", "data"]
 
 
 def test_a_store_travels_to_other_processes(catalog: Catalog, dataset: Dataset) -> None:

@@ -202,3 +202,11 @@ def test_a_supporter_that_is_not_served_is_not_reported(furnished: clnet.Hub, sc
     release = furnished.releases.create("leaning", ["abdomen/pancreas@1"])
     assert [d.ref for d in release.supporters] == ["abdomen/liver@1"]
     assert set(furnished.segment(scan, release).statistics()["anatomies"]) == {"pancreas"}
+
+
+def test_the_room_for_plan_stores_is_a_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert clnet.connect(tmp_path).catalog.plans_max_bytes is None
+    monkeypatch.setenv("CLNET_PLANS_MAX_BYTES", "2GiB")
+    assert clnet.connect(tmp_path).catalog.plans_max_bytes == 2 << 30

@@ -330,7 +330,9 @@ def connect(
     root = Path(target if target is not None else settings.workspace).expanduser()
     if root.exists() and not root.is_dir():
         raise InputError(f"workspace {root}: is a file, give a folder")
-    workspace = Workspace(root, database=settings.database, artefacts=settings.artefacts)
+    workspace = Workspace(
+        root, settings.database, settings.artefacts, plans_max_bytes=settings.plans_max_bytes
+    )
     if token is not None:
         from clnet.hub.site_hub import SiteHub
 
