@@ -289,7 +289,6 @@ def _show(
     rows = []
     for key in keys:
         size = sizes.get("case" if key in {"raw-clnet", "raw-zarrs"} else KEPT_BY.get(key, key))
-        size = sizes["nifti"] if key == "raw-nifti" else size
         rows.append(
             (
                 SYSTEMS[key].name,

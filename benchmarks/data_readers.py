@@ -303,13 +303,20 @@ SYSTEMS = {
     "raw-memmap": System("npy memory map", _nothing, _open_memmap, ready=False),
     "raw-nifti": System("nii.gz", _nothing, _open_nifti, ready=False),
 }
-KEPT_BY = {"stream": "clnet", "raw-clnet": "clnet", "raw-zarrs": "clnet", "raw-memmap": "memmap"}
+KEPT_BY = {
+    "stream": "clnet",
+    "raw-clnet": "clnet",
+    "raw-zarrs": "clnet",
+    "raw-memmap": "memmap",
+    "raw-nifti": "nifti",
+}
 """Systems that read what another one wrote."""
 
 
 def store_bytes(folder: Path) -> int:
-    """Bytes of all files."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of all files of a folder, or of a file."""
+    files = folder.rglob("*") if folder.is_dir() else [folder]
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def serve(key: str, place: str, edge: int, shape: tuple[int, ...], pipe: Connection) -> None:

@@ -1,9 +1,9 @@
 """An array in one shard of a zarr v3 store: written by zarr, read from a memory map.
 
-A patch touches dozens of small chunks, and zarr's own way to each of them costs more than its
-decompression: measured, a patch takes zarr four times as long, and ``zarrs`` twice as long
-(``benchmarks/data.py`` has the figures). So the chunks are found through the shard's index and
-decompressed here. Any zarr reader opens the same files.
+A patch touches dozens of small chunks, and zarr's way to each of them costs more than its
+decompression: a patch of 96³ voxels takes zarr's own pipeline some twenty times as long as the
+way taken here, and that of ``zarrs`` twice (``benchmarks/data.py`` measures all three). So the
+chunks are found through the shard's index and decompressed here. Any zarr reader opens the files.
 
 A map stays readable when the file is removed meanwhile, and needs no threads, so that processes
 may be forked at any time.
@@ -32,8 +32,8 @@ CHUNK = 32
 
 CODEC: Final = "lz4hc"
 LEVEL = 3
-"""Read at several GB/s; with bytes shuffled, a tenth larger than zstd, which takes three times
-as long to read. Higher levels hardly shrink it and write much slower."""
+"""With bytes shuffled a tenth larger than zstd, and read three times as fast; higher levels hardly
+shrink it and write much slower."""
 
 INDEX_CHECKSUM = 4
 ENTRY = np.dtype([("offset", "<u8"), ("size", "<u8")])

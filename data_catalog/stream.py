@@ -185,12 +185,10 @@ class PatchStream:
             source.append(slice(low, high))
             target.append(slice(low - start, high - start))
         inside, place = tuple(source), tuple(target)
-        image = np.full(size, self.stores[0].air, dtype=np.float32)
-        image[place] = case.image.read(inside)
-        labels: dict[str, NDArray[np.uint8]] = {}
-        for layer, grid in case.maps(inside).items():
-            labels[layer] = np.zeros(size, dtype=np.uint8)
-            labels[layer][place] = grid
+        image, labels = case.image.read(inside), case.maps(inside)
+        if image.shape != size:
+            image = _padded(image, size, place, self.stores[0].air)
+            labels = {layer: _padded(grid, size, place, 0) for layer, grid in labels.items()}
         axis = case.z_axis
         slices = np.arange(corner[axis], corner[axis] + size[axis], dtype=np.float64)
         z_mm = case.z_origin + slices * case.z_step
@@ -239,6 +237,14 @@ def _find_targets(
                 holder = (index, int(entry["start"]), int(entry["stop"]))
                 targets.setdefault(members, []).append(holder)
     return dict(sorted(targets.items()))
+
+
+def _padded(
+    values: NDArray[Any], size: tuple[int, int, int], place: tuple[slice, ...], outside: float
+) -> NDArray[Any]:
+    whole = np.full(size, outside, dtype=values.dtype)
+    whole[place] = values
+    return whole
 
 
 def _pick(u: float, count: int) -> int:
