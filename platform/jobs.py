@@ -88,8 +88,8 @@ class DecoderJob(BaseModel):
             in half the bytes.
         rewind: of ``train``: which weights to keep for a later pruning, ``init``, ``epoch:k``,
             ``none``, or a fraction of the steps (0.5 by default). Of ``prune``: which of the
-            base's survivors go back to, ``init``, ``epoch:k`` if those were kept, or ``none``,
-            which rewinds the learning rate only; those that the base kept by default.
+            base's survivors go back to, ``init``, ``epoch:k`` if those were kept, a fraction for
+            those that were kept, or ``none``, the default, which rewinds the learning rate only.
         tolerance: how much Dice, absolute, may be lost: by any anatomy in an update, by the
             mean's moving average along pruning `rates`.
         validation: how the decoder is judged.

@@ -67,18 +67,23 @@ def _step(rewind: str, batches_per_epoch: int) -> int:
 def rewind_to(rewind: float | str | None, base: DecoderRecord, registry: Registry) -> RewindTo:
     """What a pruning of `base` rewinds its survivors to.
 
-    By default (and for a fraction, which is a training's to say) the weights that the base's
-    training kept; where it kept none, only the learning rate is rewound.
+    By default only the learning rate is rewound, which of the three lost the least at the same
+    budget (``benchmarks/pruning.py --mode rewind``). A fraction means the weights that the base's
+    training kept.
 
     Raises:
         Incompatible: the base has no such weights.
     """
     facts: dict[str, Any] = base.lineage.config
     kept: dict[str, Any] = facts.get("rewind") or {}
-    if rewind is None or not isinstance(rewind, str):
-        return RewindTo(str(kept["step"]), kept["sha256"]) if kept else RewindTo("none")
-    if rewind == "none":
+    if rewind is None or rewind == "none":
         return RewindTo("none")
+    if not isinstance(rewind, str):
+        if not kept:
+            raise Incompatible(
+                f"rewind {rewind}: the training of {base.ref} kept no weights; rewind to none"
+            )
+        return RewindTo(str(kept["step"]), kept["sha256"])
     job: dict[str, Any] = facts.get("job") or {}
     if job.get("kind") != "train":
         raise Incompatible(

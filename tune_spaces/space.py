@@ -40,7 +40,7 @@ class SearchSpace(BaseModel):
 
     rates: tuple[float, ...] = Field(min_length=1)
     scopes: tuple[Literal["global", "layer", "channel"], ...] = Field(("global",), min_length=1)
-    rewind: Literal["early", "none"] = "early"
+    rewind: Literal["early", "none"] = "none"
     recovery_steps: int | None = Field(default=None, ge=1)
     recovery_epochs: int | None = Field(default=None, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)

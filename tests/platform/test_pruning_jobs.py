@@ -76,7 +76,7 @@ def pruning(base: DecoderRecord, **changes: object) -> DecoderJob:
 
 
 def test_rates_are_tried_in_turn_and_the_ticket_tells(hub: Workspace, dense: DecoderRecord) -> None:
-    record = work(hub, pruning(dense, rates=(0.0, 0.5, 0.8), weights="float16"))
+    record = work(hub, pruning(dense, rates=(0.0, 0.5, 0.8), weights="float16", rewind=0.9))
     assert record.status == "accepted"
     assert record.ticket is not None
     assert record.ticket.rate == 0.8
@@ -162,11 +162,16 @@ def test_survivors_rewind_to_what_was_asked_for(hub: Workspace, dense: DecoderRe
         config = EncoderConfig.from_dict(registry.encoder("tiny").config)
         kept = decode_decoder(registry.artefact(dense.lineage.config["rewind"]["sha256"]))[0]
     trained = decoder(hub, dense)
-    expected = {"init": build_decoder(trained.config, config, 3), "epoch:2": kept, "none": trained}
+    expected = {
+        "init": build_decoder(trained.config, config, 3),
+        "epoch:2": kept,
+        "none": trained,
+        None: trained,
+    }
     for rewind, source in expected.items():
         record = work(hub, pruning(dense, rewind=rewind, **barely))
         assert record.ticket is not None
-        assert record.ticket.rewind == {"epoch:2": "20"}.get(rewind, rewind)
+        assert record.ticket.rewind == {"epoch:2": "20", None: "none"}.get(rewind, rewind)
         for name, weight in decoder(hub, record).named_parameters():
             left = weight != 0
             assert torch.allclose(weight[left], source.get_parameter(name)[left], atol=1e-6)
