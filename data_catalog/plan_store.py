@@ -283,9 +283,10 @@ def _cases(root: Path) -> list[Path]:
 def _size(folder: Path) -> int:
     """Bytes of its files; those that another process removes meanwhile count no more."""
     size = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            size += path.stat().st_size if path.is_file() else 0
+    for directory, _, files in os.walk(folder):
+        for name in files:
+            with suppress(FileNotFoundError):
+                size += os.stat(os.path.join(directory, name)).st_size
     return size
 
 

@@ -38,8 +38,9 @@ def fill(contours: Iterable[NDArray[np.float64]], shape: tuple[int, int]) -> NDA
         edge = np.repeat(np.arange(len(contour)), count)
         within = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
         row = first[edge] + within
-        slope = (high[edge, 0] - low[edge, 0]) / (high[edge, 1] - low[edge, 1])
-        crossing = low[edge, 0] + (row - low[edge, 1]) * slope
+        # how far along the edge, 0 to 1: a slope could overflow
+        along = (row - low[edge, 1]) / (high[edge, 1] - low[edge, 1])
+        crossing = low[edge, 0] + along * (high[edge, 0] - low[edge, 0])
         column = np.clip(np.ceil(crossing), 0, columns).astype(np.int64)
         np.add.at(flips, (row, column), 1)
     inside: NDArray[np.bool_] = (np.cumsum(flips[:, :-1], axis=1) % 2).astype(bool).T

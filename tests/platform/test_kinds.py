@@ -67,14 +67,16 @@ def test_pruning_makes_a_version_with_a_ticket(
     assert pruned.ticket is not None
     assert pruned.ticket.rate == 0.8
     assert pruned.ticket.dense_sha == dense.sha256
-    assert pruned.ticket.rewind == "20"
+    assert pruned.ticket.rewind == "none"
     assert pruned.lineage.parents == (dense.ref,)
     assert (pruned.learned, pruned.ranges) == (dense.learned, dense.ranges)
     assert sparsity([decoder(hub, pruned)]) == pytest.approx(0.8, abs=1e-3)
 
 
 def test_survivors_begin_at_the_rewound_weights(hub: Workspace, dense: DecoderRecord) -> None:
-    barely = changed(dense, kind="prune", rate=0.8, steps=1, learning_rate=1e-12, ema=0.0)
+    barely = changed(
+        dense, kind="prune", rate=0.8, rewind=0.5, steps=1, learning_rate=1e-12, ema=0.0
+    )
     at_once = decoder(hub, work(hub, barely)[0])
     with hub.registry() as registry:
         early = decode_decoder(registry.artefact(dense.lineage.config["rewind"]["sha256"]))[0]
