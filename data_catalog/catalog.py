@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from clnet.anatomy.mapping import LabelMapping, load_mapping
-from clnet.data_catalog.admin import read_duplicates, write_duplicates
 from clnet.data_catalog.bundles import BundleReader, take_bundle
 from clnet.data_catalog.bundles.manifest import BundleManifest
-from clnet.data_catalog.dataset import Dataset, read_dataset, write_manifest, write_validation
+from clnet.data_catalog.dataset import Dataset
 from clnet.data_catalog.intake import Intake, take_in
-from clnet.data_catalog.manifest import Manifest, parse_name, parse_ref
+from clnet.data_catalog.manifest import CaseRecord, Manifest, parse_name, parse_ref
 from clnet.data_catalog.plan_store import PlanStore, evict, forget, stored_bytes
 from clnet.data_catalog.preparer import Preparer
 from clnet.data_catalog.quota import Allowance, Room, Usage, check_room, usage_of
 from clnet.data_catalog.recipe import Recipe
-from clnet.data_catalog.sharing import holders_of, share_cases
+from clnet.data_catalog.shelf import FolderShelf, NewVersion, Shelf
 from clnet.data_catalog.source import CaseSource
 from clnet.data_catalog.sources import SourceFolder, meanings_of, open_source
-from clnet.data_catalog.staging import Staging, link_cases
+from clnet.data_catalog.staging import Staging
 from clnet.data_catalog.terms import Terms
 from clnet.data_catalog.validation import (
     CrossSiteDuplicate,
@@ -39,14 +38,13 @@ from clnet.errors import (
     NotFound,
     QuotaExceeded,
 )
-from clnet.storage import exclusive, local_path, publish, scratch_directory, sweep_temporaries
+from clnet.storage import exclusive, local_path, sweep_temporaries
 
 __all__ = ["Catalog"]
 
 Progress = Callable[[float, str], None]
 LOCK = ".lock"
 STAGING = ".staging"
-ADMIN = ".admin"
 
 
 class Catalog:
@@ -75,6 +73,7 @@ class Catalog:
         if folder is None:
             raise InputError(f"catalog {root}: datasets live in a folder of this machine")
         self.root = folder
+        self._shelf: Shelf = FolderShelf(folder)
         self.plans = self.root.parent / "plans" if plans is None else Path(plans)
         self.max_bytes = max_bytes
         self.preparers = dict(preparers or {})
@@ -123,7 +122,6 @@ class Catalog:
         folder = self.root / name
         with exclusive(folder / LOCK):
             sweep_temporaries(folder)
-            versions = self._versions(name)
             staging = self._staging(name, allowance)
             known = self._known_scans(name)
             try:
@@ -144,17 +142,14 @@ class Catalog:
             except InputError:
                 staging.clear()
                 raise
-            version = max(versions, default=0) + 1
             records = [record for record, _ in intake.records]
-            manifest = Manifest.of(name, version, records, terms)
-            dataset = self._find(name, manifest.sha256)
-            judgement = intake.judgement(dataset.ref if dataset else f"{name}@{version}")
-            if dataset is None:
-                try:
-                    dataset = self._publish(manifest, intake, judgement, known, allowance)
-                except QuotaExceeded:
-                    staging.clear()
-                    raise
+            try:
+                dataset, judgement = self._next(
+                    name, records, terms, intake, known, allowance, progress
+                )
+            except QuotaExceeded:
+                staging.clear()
+                raise
             staging.clear()
         _tell(tell, judgement)
         return dataset
@@ -188,7 +183,7 @@ class Catalog:
         folder, rules = self.root / said.name, IntakeRules(strict=True, accept=accept)
         with exclusive(folder / LOCK):
             sweep_temporaries(folder)
-            if said.version in self._versions(said.name):
+            if said.version in self._shelf.versions(said.name):
                 return self._same(said)
             staging = self._staging(said.name, allowance)
             known = self._known_scans(said.name)
@@ -201,7 +196,7 @@ class Catalog:
                 records = [record for record, _ in intake.records]
                 manifest = Manifest.of(said.name, said.version, records, said.terms)
                 assert manifest.sha256 == said.sha256, "every case was compared with its record"
-                dataset = self._publish(manifest, intake, judgement, known, allowance)
+                dataset = self._publish(manifest, intake, judgement, known, allowance, progress)
             except (InputError, IntegrityError):
                 staging.clear()
                 raise
@@ -240,9 +235,34 @@ class Catalog:
         site, room = name.partition("/")[0], None
         if allowance is not None and allowance != Allowance():
             room = Room(site, allowance, self._of_site(site))
-        folder = self.root / name
-        versions = (folder / str(version) for version in self._versions(name))
-        return Staging(folder / STAGING, versions, room)
+        earlier = (self._shelf.open(name, version) for version in self._shelf.versions(name))
+        return Staging(self.root / name / STAGING, earlier, room)
+
+    def _next(
+        self,
+        name: str,
+        records: Sequence[CaseRecord],
+        terms: Terms,
+        intake: Intake,
+        known: Mapping[str, Sequence[KnownScan]],
+        allowance: Allowance | None,
+        progress: Progress | None,
+    ) -> tuple[Dataset, Judgement]:
+        """The version that holds these cases: one that is there, or the next."""
+        while True:
+            version = max(self._shelf.versions(name), default=0) + 1
+            manifest = Manifest.of(name, version, records, terms)
+            found = self._find(name, manifest.sha256)
+            judgement = intake.judgement(found.ref if found else manifest.ref)
+            if found is not None:
+                return found, judgement
+            try:
+                made = self._publish(manifest, intake, judgement, known, allowance, progress)
+            except AlreadyExists:  # another machine published that version meanwhile
+                if version not in self._shelf.versions(name):
+                    raise
+                continue
+            return made, judgement
 
     def _publish(
         self,
@@ -251,20 +271,26 @@ class Catalog:
         judgement: Judgement,
         known: Mapping[str, Sequence[KnownScan]],
         allowance: Allowance | None,
+        progress: Progress | None,
     ) -> Dataset:
-        """Make a version of the cases that were taken in, by one rename."""
-        folder, site = self.root / manifest.name, manifest.name.partition("/")[0]
-        holders = holders_of(d for d in self.list() if d.name != manifest.name)
-        with exclusive(self.root / site / LOCK), scratch_directory(folder) as scratch:
-            link_cases(intake.kept, scratch)
-            share_cases(scratch, manifest.cases, holders)
-            write_validation(scratch, judgement.report)
-            write_manifest(scratch, manifest)
+        """Make a version of the cases that were taken in."""
+        site = manifest.name.partition("/")[0]
+
+        def check(version: Path) -> None:
             if allowance is not None:
-                check_room(site, self._of_site(site), allowance, scratch, manifest.cases)
-            self._admin(manifest, known)
-            publish(scratch, folder / str(manifest.version))
-        return Dataset(manifest, folder / str(manifest.version))
+                check_room(site, self._of_site(site), allowance, version, manifest.cases)
+
+        with exclusive(self.root / site / LOCK):
+            return self._shelf.publish(
+                NewVersion(
+                    manifest,
+                    intake.kept,
+                    judgement.report,
+                    cross_site(site, manifest.cases, known),
+                    check,
+                    progress,
+                )
+            )
 
     def _of_site(self, site: str) -> Sequence[Dataset]:
         return [dataset for dataset in self.list() if dataset.name.startswith(f"{site}/")]
@@ -309,7 +335,7 @@ class Catalog:
         dataset = self.get(ref)
         with exclusive(self.root / dataset.name / LOCK):
             Staging(self.root / dataset.name / STAGING, ()).clear()
-            dataset.erase()
+            self._shelf.erase(dataset)
             others = {
                 record.sha256
                 for other in self.list()
@@ -323,7 +349,7 @@ class Catalog:
 
         For hub admins only: it reveals that a patient was in two hospitals.
         """
-        return read_duplicates(self.root / ADMIN)
+        return self._shelf.duplicates()
 
     def _meanings(
         self, name: str, mapping: Mapping[str, Any] | Path | LabelMapping
@@ -343,12 +369,6 @@ class Catalog:
                     scan = KnownScan(dataset.ref, record.id)
                     known.setdefault(record.arrays["ct"], []).append(scan)
         return known
-
-    def _admin(self, manifest: Manifest, known: Mapping[str, Sequence[KnownScan]]) -> None:
-        """Write down what admins alone may know, before the version can be seen."""
-        found = cross_site(manifest.name.partition("/")[0], manifest.cases, known)
-        if found:
-            write_duplicates(self.root / ADMIN, manifest.name, manifest.version, found)
 
     def contribute_folder(
         self,
@@ -417,19 +437,19 @@ class Catalog:
         """
         name, version = parse_ref(ref)
         if version is None:
-            versions = self._versions(name)
+            versions = self._shelf.versions(name)
             if not versions:
                 known = ", ".join(dict.fromkeys(d.name for d in self.list())) or "none yet"
                 raise NotFound(f"dataset {name}: not in this catalog; it has: {known}")
             version = versions[-1]
-        return read_dataset(self.root / name / str(version), name, version)
+        return self._shelf.open(name, version)
 
     def list(self) -> tuple[Dataset, ...]:
         """Every version of every dataset, by name and version."""
-        folders = sorted(path for path in self.root.glob("[!.]*/[!.]*") if path.is_dir())
-        names = [f"{folder.parent.name}/{folder.name}" for folder in folders]
         return tuple(
-            self.get(f"{name}@{version}") for name in names for version in self._versions(name)
+            self._shelf.open(name, version)
+            for name, versions in self._shelf.index().items()
+            for version in versions
         )
 
     def plan_store(
@@ -451,14 +471,8 @@ class Catalog:
         """
         return evict(self.plans, max_bytes)
 
-    def _versions(self, name: str) -> Sequence[int]:
-        folder = self.root / name
-        if not folder.is_dir():
-            return ()
-        return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
-
     def _find(self, name: str, sha256: str) -> Dataset | None:
-        versions = (self.get(f"{name}@{version}") for version in self._versions(name))
+        versions = (self._shelf.open(name, version) for version in self._shelf.versions(name))
         return next(
             (dataset for dataset in versions if not dataset.erased and dataset.sha256 == sha256),
             None,

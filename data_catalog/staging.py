@@ -14,14 +14,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clnet.anatomy.mapping import LabelMapping
-from clnet.data_catalog.case import Case, CaseContent, write_case
-from clnet.data_catalog.dataset import case_folder
+from clnet.data_catalog.case import CaseContent, write_case
+from clnet.data_catalog.dataset import Dataset, case_folder
 from clnet.data_catalog.manifest import CaseRecord, content_sha256
 from clnet.data_catalog.quota import Room
 from clnet.data_catalog.source import CaseSource
 from clnet.data_catalog.validation import Finding, IntakeRules, thumbnail
 from clnet.data_catalog.volume import Stored
-from clnet.errors import IntegrityError
+from clnet.errors import IntegrityError, NotFound
 from clnet.storage import atomic_directory, sweep_temporaries
 
 __all__ = ["Kept", "Staging", "link_or_copy", "source_key"]
@@ -70,11 +70,11 @@ class Staging:
     Args:
         folder: where this dataset's unfinished contributions keep their cases. Use it only
             while holding the dataset's lock.
-        versions: folders of the dataset's earlier versions.
+        versions: the dataset's earlier versions.
         room: what the site may still write; no limit by default.
     """
 
-    def __init__(self, folder: Path, versions: Iterable[Path], room: Room | None = None) -> None:
+    def __init__(self, folder: Path, versions: Iterable[Dataset], room: Room | None = None) -> None:
         self.folder = folder
         self._room = room
         self._earlier = {key: found for v in versions for key, found in _index(v)}
@@ -128,12 +128,13 @@ class Staging:
         if key not in self._earlier:
             return None
         version, kept = self._earlier[key]
-        voxels = case_folder(version, kept.case.id)
         try:
-            Case(kept.case, voxels).verify()
-        except IntegrityError:
+            case = version.case(kept.case.id)
+            case.verify()
+        except (IntegrityError, NotFound):
             return None  # a damaged copy is not passed on
-        return Kept(key, kept.case, kept.findings, voxels, picture_of(version, kept.case.id))
+        picture = picture_of(version.folder, kept.case.id)
+        return Kept(key, kept.case, kept.findings, case.folder, picture)
 
 
 def source_key(source: CaseSource, mapping: LabelMapping, rules: IntakeRules) -> str | None:
@@ -182,9 +183,9 @@ def picture_of(version: Path, case_id: str) -> Path:
     return version / "thumbnails" / f"{case_id}.png"
 
 
-def _index(version: Path) -> Iterator[tuple[str, tuple[Path, _Record]]]:
+def _index(version: Dataset) -> Iterator[tuple[str, tuple[Dataset, _Record]]]:
     try:
-        table: Mapping[str, Any] = json.loads((version / INDEX).read_bytes())
+        table: Mapping[str, Any] = json.loads((version.folder / INDEX).read_bytes())
     except (FileNotFoundError, ValueError):
         return
     for key, record in table.items():
