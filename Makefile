@@ -3,6 +3,7 @@
 
 BIN := .venv/bin
 ENVIRONMENT := .venv/.up-to-date
+S3RVER := .venv/s3rver
 # one thread per library call is fastest for the small tensors of the tests
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
@@ -18,8 +19,14 @@ lint: setup  ## style, types, import contracts
 	$(BIN)/mypy -p clnet
 	$(BIN)/lint-imports
 
-test: setup  ## all tests
+test: setup $(S3RVER)  ## all tests
 	$(TEST)
+
+# a second S3 server for the tests, by other hands than moto; they do without where npm is missing
+$(S3RVER):
+	@mkdir -p $@
+	@npm install --silent --no-audit --no-fund --prefix $@ s3rver@3.7.1 \
+		|| echo "npm is missing or failed: tests of a second S3 server are skipped"
 
 test-fast: setup  ## the tests that start neither Ray nor real training
 	$(TEST) -m "not slow"

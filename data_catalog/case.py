@@ -15,7 +15,7 @@ from clnet.anatomy.contract import LabelContract
 from clnet.data_catalog.manifest import CaseRecord, content_sha256
 from clnet.data_catalog.ome_zarr import LEVEL, image_metadata, label_metadata, labels_metadata
 from clnet.errors import IntegrityError, NotFound
-from clnet.storage import open_zarr_store
+from clnet.storage import Hold, open_zarr_store
 
 if TYPE_CHECKING:
     import zarr
@@ -67,11 +67,13 @@ class Case:
     Attributes:
         record: the manifest's line about it.
         folder: the zarr group.
+        held: a lock that keeps it where it is for as long as this object lives.
     """
 
-    def __init__(self, record: CaseRecord, folder: Path) -> None:
+    def __init__(self, record: CaseRecord, folder: Path, held: Hold | None = None) -> None:
         self.record = record
         self.folder = folder
+        self.held = held
         self._group = _open(folder, record.id)
         self._header = cast("dict[str, Any]", self._group.attrs.asdict().get("clnet", {}))
         if _case_sha256(self._header, record.arrays) != record.sha256:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from clnet.anatomy.mapping import LabelMapping, load_mapping
 from clnet.data_catalog.bundles import BundleReader, take_bundle
 from clnet.data_catalog.bundles.manifest import BundleManifest
 from clnet.data_catalog.dataset import Dataset
+from clnet.data_catalog.eviction import evict, stored_bytes
 from clnet.data_catalog.intake import Intake, take_in
 from clnet.data_catalog.manifest import CaseRecord, Manifest, parse_name, parse_ref
-from clnet.data_catalog.plan_store import PlanStore, evict, forget, stored_bytes
+from clnet.data_catalog.object_shelf import ObjectShelf
+from clnet.data_catalog.plan_store import PlanStore, forget
 from clnet.data_catalog.preparer import Preparer
 from clnet.data_catalog.quota import Allowance, Room, Usage, check_room, usage_of
 from clnet.data_catalog.recipe import Recipe
@@ -48,17 +51,25 @@ STAGING = ".staging"
 
 
 class Catalog:
-    """Versioned, immutable datasets under one folder.
+    """Versioned, immutable datasets in a folder or an object store.
 
     Args:
-        root: ``<root>/<site>/<name>/<version>/`` holds a manifest and one zarr group a case.
-        plans: folder of the plan stores; ``plans`` beside `root` by default.
+        root: a folder, where ``<root>/<site>/<name>/<version>/`` holds a manifest and one zarr
+            group a case, or ``s3://bucket/prefix``, see :class:`.ObjectShelf`.
+        plans: folder of the plan stores; ``plans`` beside a `root` that is a folder. What is
+            fetched from an object store lies beside it.
         max_bytes: largest volume accepted, in bytes of voxels by its header.
         preparers: how cases are prepared for plans of other kinds than our own, by kind.
         plans_max_bytes: what the plan stores may take; no limit by default.
+        fetched_max_bytes: what cases fetched from an object store may take; no limit by default.
+
+    Attributes:
+        url: where the datasets are.
+        root: folder of this machine for locks and unfinished contributions; that of the
+            datasets where they are in a folder.
 
     Raises:
-        InputError: `root` is a URL of another machine.
+        InputError: `root` is a URL, and `plans` is not given.
     """
 
     def __init__(
@@ -68,19 +79,29 @@ class Catalog:
         max_bytes: int = DEFAULT_MAX_BYTES,
         preparers: Mapping[str, Preparer] | None = None,
         plans_max_bytes: int | None = None,
+        fetched_max_bytes: int | None = None,
     ) -> None:
+        self.url = str(root)
         folder = local_path(root)
-        if folder is None:
-            raise InputError(f"catalog {root}: datasets live in a folder of this machine")
-        self.root = folder
-        self._shelf: Shelf = FolderShelf(folder)
-        self.plans = self.root.parent / "plans" if plans is None else Path(plans)
+        self._shelf: Shelf
+        if folder is not None:
+            self.plans = folder.parent / "plans" if plans is None else Path(plans)
+            self._shelf = FolderShelf(folder)
+        elif plans is None:
+            raise InputError(f"catalog {root}: say plans=FOLDER, where this machine keeps its part")
+        else:
+            self.plans = Path(plans)
+            # one folder for each catalog: two may hold datasets of one name
+            key = hashlib.sha256(self.url.rstrip("/").encode()).hexdigest()[:16]
+            folder = self.plans.parent / "remote" / key
+            self._shelf = ObjectShelf(self.url, folder, fetched_max_bytes)
+        self.root = self._shelf.folder
         self.max_bytes = max_bytes
         self.preparers = dict(preparers or {})
         self.plans_max_bytes = plans_max_bytes
 
     def __repr__(self) -> str:
-        return f"Catalog({str(self.root)!r})"
+        return f"Catalog({self.url!r})"
 
     def contribute(
         self,
@@ -253,7 +274,7 @@ class Catalog:
             version = max(self._shelf.versions(name), default=0) + 1
             manifest = Manifest.of(name, version, records, terms)
             found = self._find(name, manifest.sha256)
-            judgement = intake.judgement(found.ref if found else manifest.ref)
+            judgement = intake.judgement(found.ref if found else f"{name}@{version}")
             if found is not None:
                 return found, judgement
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -25,11 +25,23 @@ ERASED = "erased"
 
 
 class Dataset:
-    """A version of a dataset: its manifest, and its cases by id."""
+    """A version of a dataset: its manifest, and its cases by id.
 
-    def __init__(self, manifest: Manifest, folder: Path) -> None:
+    Args:
+        manifest: what it holds.
+        folder: of this machine, with what is known of it.
+        fetch: opens a case whose voxels live elsewhere; they lie in `folder` by default.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        folder: Path,
+        fetch: Callable[[CaseRecord], Case] | None = None,
+    ) -> None:
         self.manifest = manifest
         self.folder = folder
+        self._fetch = fetch
 
     def __repr__(self) -> str:
         return f"Dataset({self.ref!r}, {len(self.manifest.cases)} cases)"
@@ -76,6 +88,8 @@ class Dataset:
             raise NotFound(f"{self.ref}: no case {case_id!r}; it has {len(self)} cases")
         if self.erased:
             raise NotFound(f"{self.ref}: was withdrawn, and its voxels were erased")
+        if self._fetch is not None:
+            return self._fetch(self._records[case_id])
         return Case(self._records[case_id], case_folder(self.folder, case_id))
 
     @property
@@ -132,8 +146,13 @@ def write_validation(folder: Path, report: Report) -> None:
     (folder / VALIDATION).write_text(data, encoding="utf-8")
 
 
-def read_dataset(folder: Path, name: str, version: int) -> Dataset:
-    """Load and check one version.
+def read_dataset(
+    folder: Path,
+    name: str,
+    version: int,
+    fetch: Callable[[CaseRecord], Case] | None = None,
+) -> Dataset:
+    """Load and check one version; see :class:`Dataset` for `fetch`.
 
     Raises:
         NotFound: no such version.
@@ -156,4 +175,4 @@ def read_dataset(folder: Path, name: str, version: int) -> Dataset:
         Manifest.hash_of(manifest.cases, manifest.terms) != manifest.sha256
     ):
         raise IntegrityError(damaged)
-    return Dataset(manifest, folder)
+    return Dataset(manifest, folder, fetch)

@@ -97,13 +97,18 @@ def content_sha256(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def is_name(name: str) -> bool:
+    """Whether `name` is a valid ``site/dataset``."""
+    return _NAME.fullmatch(name) is not None
+
+
 def parse_name(name: str) -> str:
     """`name` if it is a valid ``site/dataset``.
 
     Raises:
         InputError: anything else, so a name can never leave the catalog's folder.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise InputError(
             f"dataset name {name!r}: write site/name, each of lower-case letters, digits, "
             "'-' and '_', starting with a letter or digit"

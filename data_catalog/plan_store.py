@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +14,7 @@ from numpy.typing import NDArray
 
 from clnet.data_catalog.case import Case
 from clnet.data_catalog.dataset import Dataset
+from clnet.data_catalog.eviction import DATA, LOCK, evict, remove, size_of
 from clnet.data_catalog.foreground import sample_foreground
 from clnet.data_catalog.manifest import content_sha256
 from clnet.data_catalog.plan_grid import (
@@ -33,23 +31,15 @@ from clnet.data_catalog.planned_case import (
 )
 from clnet.data_catalog.preparer import Preparer, own_order
 from clnet.errors import Incompatible, InputError, IntegrityError
-from clnet.storage import (
-    TEMPORARY,
-    atomic_directory,
-    atomic_write,
-    exclusive,
-    sweep_temporaries,
-)
+from clnet.storage import atomic_directory, atomic_write, exclusive, sweep_temporaries
 
-__all__ = ["PlanStore", "evict", "forget", "stored_bytes"]
+__all__ = ["PlanStore", "forget"]
 
 T = TypeVar("T")
 
-DATA = "data"
 RECORD = "case.json"
 """Beside the voxels: what is drawn from is known without making evicted cases again."""
 
-LOCK = ".lock"
 FORMAT = 2
 """Part of every store's path: raise it when the stored arrays change their meaning."""
 
@@ -124,7 +114,7 @@ class PlanStore:
     @property
     def bytes(self) -> int:
         """Bytes on disk of this dataset's cases."""
-        return sum(_size(folder) for folder in {self._case_folder(i) for i in self.case_ids})
+        return sum(size_of(folder) for folder in {self._case_folder(i) for i in self.case_ids})
 
     def build(self, progress: Callable[[float, str], None] | None = None) -> None:
         """Make what is missing, several cases at once; what is there is marked as used now."""
@@ -162,7 +152,7 @@ class PlanStore:
         try:
             return _retry(lambda: self._open(case_id))
         except IntegrityError:
-            _remove(self._case_folder(case_id))
+            remove(self._case_folder(case_id))
             return _retry(lambda: self._open(case_id))
 
     def _open(self, case_id: str) -> PlannedCase:
@@ -233,68 +223,12 @@ class PlanStore:
         return prepared.image.astype(np.float16), labels, z_axis, z_mm, z_step
 
 
-def stored_bytes(root: Path) -> int:
-    """Bytes of all plan stores under `root`."""
-    return sum(_size(folder) for folder in _cases(root))
-
-
-def evict(root: Path, max_bytes: int, keep: Path | None = None) -> int:
-    """Remove the cases unused for longest until `max_bytes` remain; returns bytes freed.
-
-    Args:
-        keep: a case that stays.
-    """
-    sizes = {folder: _size(folder) for folder in _cases(root)}
-    excess = sum(sizes.values()) - max_bytes
-    freed = 0
-    for folder in sorted(sizes.keys() - {keep}, key=_last_used):
-        if freed >= excess:
-            break
-        if _remove(folder):  # else another process evicted it meanwhile
-            freed += sizes[folder]
-    return freed
-
-
 def forget(root: Path, cases: Collection[str]) -> None:
     """Remove cases by their hash, from every plan."""
     for folder in root.glob("*/*"):
         if folder.name in cases:
-            _remove(folder / DATA)
+            remove(folder / DATA)
             (folder / RECORD).unlink(missing_ok=True)
-
-
-def _remove(folder: Path) -> bool:
-    """Remove a planned case; whether it was there."""
-    with exclusive(folder.parent / LOCK):
-        # out of sight first, so that no reader finds half a case
-        doomed = folder.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
-        try:
-            folder.rename(doomed)
-        except FileNotFoundError:
-            return False
-        shutil.rmtree(doomed)
-    return True
-
-
-def _cases(root: Path) -> list[Path]:
-    return list(root.glob(f"*/*/{DATA}"))
-
-
-def _size(folder: Path) -> int:
-    """Bytes of its files; those that another process removes meanwhile count no more."""
-    size = 0
-    for directory, _, files in os.walk(folder):
-        for name in files:
-            with suppress(FileNotFoundError):
-                size += os.stat(os.path.join(directory, name)).st_size
-    return size
-
-
-def _last_used(folder: Path) -> int:
-    try:
-        return folder.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
 
 
 def _read(record: Path) -> dict[str, Any]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from clnet.data_catalog.dataset import Dataset
+from clnet.data_catalog.eviction import size_of
 from clnet.data_catalog.manifest import CaseRecord
 from clnet.errors import QuotaExceeded
 
-__all__ = ["Allowance", "Room", "Usage", "check_room", "usage_of"]
+__all__ = ["Allowance", "Room", "Usage", "check_room", "usage_of", "write_sizes"]
 
-Files = dict[tuple[int, int], int]
-"""Size of each file by device and inode: a file that several versions share counts once."""
+SIZES = "sizes.json"
+"""Of a version whose voxels live elsewhere: bytes of each case by its hash."""
+
+Files = dict[tuple[int, int] | str, int]
+"""Size of each file by device and inode, or of each case by its hash: what several versions
+share counts once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ class Room:
         """
         if record.sha256 not in self._cases:
             self._cases.add(record.sha256)
-            size = self._usage.bytes + sum(_files(folder).values())
+            size = self._usage.bytes + size_of(folder)
             self._usage = Usage(size, len(self._cases))
             self._allowance.check(self._site, self._usage)
 
@@ -116,7 +123,15 @@ def _usage(datasets: Iterable[Dataset], files: Files, records: Iterable[CaseReco
     return Usage(sum(files.values()), len(cases))
 
 
+def write_sizes(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Write down what the cases of a version take, where they do not lie in its folder."""
+    (folder / SIZES).write_text(json.dumps(sizes), encoding="utf-8")
+
+
 def _files(folder: Path) -> Files:
+    with suppress(FileNotFoundError):
+        sizes: Files = json.loads((folder / SIZES).read_bytes())
+        return sizes
     found: Files = {}
     for directory, _, names in os.walk(folder):
         for name in names:

@@ -164,7 +164,7 @@ def source_key(source: CaseSource, mapping: LabelMapping, rules: IntakeRules) ->
 
 def link_cases(cases: Iterable[Kept], version: Path) -> None:
     """Put finished cases into the folder of a new version, and the index of their keys."""
-    index: dict[str, Any] = {}
+    cases = list(cases)
     for kept in cases:
         shutil.copytree(
             kept.voxels, case_folder(version, kept.record.id), copy_function=link_or_copy
@@ -173,6 +173,13 @@ def link_cases(cases: Iterable[Kept], version: Path) -> None:
         picture.parent.mkdir(exist_ok=True)
         if kept.picture.is_file():
             link_or_copy(kept.picture, picture)
+    write_index(cases, version)
+
+
+def write_index(cases: Iterable[Kept], version: Path) -> None:
+    """Write the keys of a version's cases, by which a later contribution finds them."""
+    index: dict[str, Any] = {}
+    for kept in cases:
         record = _Record(case=kept.record, findings=_bare(kept.findings))
         index[kept.key] = record.model_dump(mode="json")
     (version / INDEX).write_text(json.dumps(index), encoding="utf-8")

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clnet.errors import Incompatible, ServiceError
@@ -51,13 +50,7 @@ def ensure_runner(workspace: Workspace, ray: str | None = None) -> None:
     with _lock(workspace) as free:
         if not free:
             return
-    told = {
-        "root": str(workspace.root),
-        "database": workspace.database,
-        "plans_max_bytes": workspace.plans_max_bytes,
-        "artefacts": workspace.artefacts,
-        "ray": ray,
-    }
+    told = {"workspace": workspace.to_dict(), "ray": ray}
     # over standard input, as a database URL may hold a password; -P keeps the folders of the
     # caller's directory off sys.path
     subprocess.run(
@@ -248,9 +241,7 @@ def _main() -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
-    workspace = Workspace(
-        Path(told["root"]), told["database"], told["artefacts"], told["plans_max_bytes"]
-    )
+    workspace = Workspace(**told["workspace"])
     log = workspace.root / "jobs" / "runner.log"
     with log.open("ab") as output, open(os.devnull, "rb") as nothing:
         for stream, target in ((nothing, 0), (output, 1), (output, 2)):

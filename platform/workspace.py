@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,18 +22,27 @@ class Workspace:
         database: SQLAlchemy URL; by default an SQLite file in the folder.
         artefacts: folder or URL of the artefacts; by default in the folder.
         plans_max_bytes: what the plan stores may take; no limit by default.
+        datasets: folder or URL of the datasets; by default in the folder.
+        fetched_max_bytes: what cases fetched from elsewhere may take; no limit by default.
     """
 
     root: Path
     database: str = ""
     artefacts: str = ""
     plans_max_bytes: int | None = None
+    datasets: str = ""
+    fetched_max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         root = Path(self.root).resolve()
         object.__setattr__(self, "root", root)
         object.__setattr__(self, "database", self.database or f"sqlite:///{root / 'registry.db'}")
         object.__setattr__(self, "artefacts", self.artefacts or str(root / "artefacts"))
+        object.__setattr__(self, "datasets", self.datasets or str(root / "datasets"))
+
+    def to_dict(self) -> dict[str, str | int | None]:
+        """Its attributes, JSON-able; ``Workspace(**values)`` gives it back."""
+        return asdict(self) | {"root": str(self.root)}
 
     def registry(self) -> Registry:
         """The registry, open."""
@@ -48,7 +57,11 @@ class Workspace:
         from clnet.model.preparers import PREPARERS
 
         return Catalog(
-            self.root / "datasets", preparers=PREPARERS, plans_max_bytes=self.plans_max_bytes
+            self.datasets,
+            self.root / "plans",
+            preparers=PREPARERS,
+            plans_max_bytes=self.plans_max_bytes,
+            fetched_max_bytes=self.fetched_max_bytes,
         )
 
     @property

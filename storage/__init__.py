@@ -13,19 +13,25 @@ from clnet.storage.atomic import (
     sweep_temporaries,
 )
 from clnet.storage.location import local_path
-from clnet.storage.lock import exclusive
+from clnet.storage.lock import Hold, exclusive, exclusive_or_none
+from clnet.storage.object_lock import reserved
+from clnet.storage.objects import Objects
 from clnet.storage.zarr_store import open_zarr_store
 
 __all__ = [
     "TEMPORARY",
     "ArtefactStore",
+    "Hold",
+    "Objects",
     "atomic_directory",
     "atomic_write",
     "exclusive",
+    "exclusive_or_none",
     "local_path",
     "new_file",
     "open_zarr_store",
     "publish",
+    "reserved",
     "scratch_directory",
     "sweep_temporaries",
 ]

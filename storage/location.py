@@ -7,6 +7,13 @@ from typing import Any
 
 from clnet.errors import InputError
 
+PATIENCE = {
+    "connect_timeout": 10,
+    "read_timeout": 30,
+    "retries": {"mode": "standard", "max_attempts": 4},
+}
+"""Of the S3 client: what does not answer for so long (seconds) is tried again."""
+
 __all__ = ["local_path", "remote_filesystem"]
 
 
@@ -30,8 +37,9 @@ def remote_filesystem(url: str) -> tuple[Any, str]:
     """
     import fsspec
 
+    options = {"config_kwargs": PATIENCE} if url.startswith(("s3://", "s3a://")) else {}
     try:
-        filesystem, key = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        filesystem, key = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
     except (ValueError, ImportError) as error:
         raise InputError(f"{url}: no such kind of storage ({error}); use a path or s3://") from None
     return filesystem, str(key).rstrip("/")

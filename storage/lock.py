@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["exclusive"]
+__all__ = ["Hold", "exclusive", "exclusive_or_none"]
 
 
 @contextmanager
@@ -17,7 +20,33 @@ def exclusive(path: Path) -> Iterator[None]:
     The operating system frees the lock when its holder dies, however it dies, so a crash
     never leaves it taken. The (empty) file stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as handle:
+    with _open(path) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def exclusive_or_none(path: Path) -> Iterator[bool]:
+    """As :func:`exclusive`, but without waiting; yields whether the lock is held."""
+    with _open(path) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+class Hold:
+    """Keeps exclusive holders of `path` out until it is released, or garbage; waits for them."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self.release = weakref.finalize(self, os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
+def _open(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("ab")

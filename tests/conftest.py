@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from object_stores import KEYS, moto, s3rver
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,23 +32,37 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """An S3 server on loopback that speaks the real protocol; yields its address."""
-    from moto.server import ThreadedMotoServer
+    with moto() as address:
+        yield address
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+
+@pytest.fixture(scope="session")
+def second_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Another one, of other hands, that keeps its objects on disk; yields its address."""
+    with s3rver(tmp_path_factory.mktemp("s3rver")) as address:
+        yield address
 
 
 @pytest.fixture
 def s3_url(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty prefix of a bucket, reached as any S3 client is: through the environment."""
+    return _prefix(s3_server, tmp_path, monkeypatch)
+
+
+@pytest.fixture(params=["s3_server", "second_s3_server"])
+def any_s3(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As `s3_url`, of either server."""
+    return _prefix(request.getfixturevalue(request.param), tmp_path, monkeypatch)
+
+
+def _prefix(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     import s3fs
 
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    # file systems are kept by their arguments, which the environment is none of
+    s3fs.S3FileSystem.clear_instance_cache()
     s3fs.S3FileSystem().mkdirs("clnet-tests", exist_ok=True)
     return f"s3://clnet-tests/{tmp_path.name}"

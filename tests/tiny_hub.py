@@ -58,9 +58,9 @@ def contribute(
     return dataset.ref
 
 
-def furnish(root: Path) -> Workspace:
+def furnish(root: Path, datasets: str = "") -> Workspace:
     """A workspace with ``encoder/tiny``, ``bpr/tiny`` and the dataset ``site-a/boxes``."""
-    workspace = Workspace(root)
+    workspace = Workspace(root, datasets=datasets)
     lineage = Lineage(command="test", code_version="0")
     with workspace.registry() as registry:
         encoder = build_encoder(ENCODER, seed=0)

@@ -17,7 +17,6 @@ from clnet.data_catalog import Catalog, ReadAhead
 from clnet.model.artefact import DecoderInfo, decode_decoder, decode_encoder, encode_decoder
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision
-from clnet.model.preparers import PREPARERS
 from clnet.model.ticket import Scope
 from clnet.model.training import FeatureCache, Trainee, train_pack
 from clnet.model.validation import Judged, mean_score, validate
@@ -48,7 +47,7 @@ class PruningTrial(tune.Trainable):
         self,
         config: dict[str, Any],
         subjects: dict[str, Subject],
-        catalog: tuple[str, str],
+        catalog: Catalog,
         reports: int,
         tolerance: float,
         folder: str,
@@ -56,7 +55,7 @@ class PruningTrial(tune.Trainable):
         """Take what all trials share, then begin the first."""
         torch.set_num_threads(1)
         self._subjects, self._reports, self._tolerance = subjects, reports, tolerance
-        self._catalog = Catalog(catalog[0], Path(catalog[1]), preparers=PREPARERS)
+        self._catalog = catalog
         self._folder = folder
         self._kept: dict[str, tuple[Encoder, Any, Any, FeatureCache, FeatureCache]] = {}
         self.reset_config(config)

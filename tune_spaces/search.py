@@ -154,7 +154,7 @@ def _run(
     trainable = tune.with_parameters(
         PruningTrial,
         subjects=subjects,
-        catalog=(str(catalog.root), str(catalog.plans)),
+        catalog=catalog,
         reports=space.reports,
         tolerance=tolerance,
         folder=folder,

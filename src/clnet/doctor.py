@@ -202,7 +202,7 @@ def _interpreter() -> str:
 
 
 def _storage(url: str) -> Finding:
-    from clnet.storage import atomic_write
+    from clnet.storage import Objects, atomic_write
     from clnet.storage.location import remote_filesystem
 
     target = f"{url.rstrip('/')}/clnet-doctor-{secrets.token_hex(4)}"
@@ -212,6 +212,7 @@ def _storage(url: str) -> Finding:
         filesystem, key = remote_filesystem(target)
         same = filesystem.cat_file(key) == data
         filesystem.rm_file(key)
+        conditional = Objects(url).conditional(target.rpartition("/")[2])
     except ClnetError:
         raise
     except Exception as error:  # noqa: BLE001 - each backend has errors of its own
@@ -219,4 +220,7 @@ def _storage(url: str) -> Finding:
         return Finding("object storage", "fail", f"{url}: {error}", advice)
     if not same:
         return Finding("object storage", "fail", f"{url}: gave back other bytes", "check the store")
+    if not conditional:
+        advice = "let one machine at a time contribute to datasets kept there"
+        return Finding("object storage", "warn", f"{url}: ignores If-None-Match", advice)
     return Finding("object storage", "ok", f"{url}: wrote, read and deleted an object")

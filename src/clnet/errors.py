@@ -13,6 +13,7 @@
     │   └── Incompatible      parts that were not made for each other
     ├── IntegrityError        stored bytes do not match their hash
     ├── Cancelled             the caller stopped the work; nothing of it was kept
+    ├── StorageUnavailable    an object store does not answer, or refuses
     ├── JobFailed             a training or tuning job ended without a result
     └── ServiceError          a clnet server refused or could not answer
 
@@ -37,6 +38,7 @@ __all__ = [
     "NotFound",
     "QuotaExceeded",
     "ServiceError",
+    "StorageUnavailable",
     "UnknownAnatomy",
 ]
 
@@ -116,3 +118,7 @@ class JobFailed(ClnetError):
 
 class ServiceError(ClnetError):
     """A clnet server refused or could not answer."""
+
+
+class StorageUnavailable(ClnetError):
+    """An object store does not answer, or refuses."""

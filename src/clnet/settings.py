@@ -18,6 +18,9 @@ class Settings(BaseSettings):
     Attributes:
         workspace: folder of everything that is kept on this machine.
         database: SQLAlchemy URL of the registry; an SQLite file in the workspace by default.
+        datasets: folder or ``s3://`` URL of the datasets; a folder of the workspace by default.
+        fetched_max_bytes: what cases fetched from there may take on this machine; no limit by
+            default.
         plans_max_bytes: what cases resampled for training may take on this machine, such as
             ``200GiB``; those unused for longest make room. No limit by default.
         artefacts: folder or ``s3://`` URL of the models; a folder of the workspace by default.
@@ -31,6 +34,8 @@ class Settings(BaseSettings):
     workspace: Path = Path("clnet-workspace")
     database: str = ""
     artefacts: str = ""
+    datasets: str = ""
+    fetched_max_bytes: ByteSize | None = None
     plans_max_bytes: ByteSize | None = None
     ray: str | None = None
     token: SecretStr | None = None

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from tiny_scans import MAPPING, TERMS, case
 from clnet.data_catalog import Catalog
-import clnet.data_catalog.catalog as module
+import clnet.data_catalog.shelf as module
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

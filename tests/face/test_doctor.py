@@ -52,6 +52,19 @@ def test_object_storage_is_tried_for_real(tmp_path: Path, s3_url: str) -> None:
     assert s3fs.S3FileSystem().find(s3_url) == []
 
 
+def test_a_store_without_conditional_writes_is_told(
+    tmp_path: Path, second_s3_server: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", second_s3_server)
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().mkdirs("clnet-tests", exist_ok=True)
+    found = find("object storage", tmp_path, "", s3=s3_url)
+    assert found.verdict == "warn"
+    assert "If-None-Match" in str(found)
+
+
 def test_a_missing_bucket_fails_with_advice(tmp_path: Path, s3_url: str) -> None:
     found = find("object storage", tmp_path, "", s3="s3://no-such-bucket/prefix")
     assert found.verdict == "fail"

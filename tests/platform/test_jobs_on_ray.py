@@ -120,6 +120,14 @@ def test_a_killed_runner_is_replaced_and_the_pack_goes_on(tmp_path: Path) -> Non
         os.kill(pid, signal.SIGTERM)  # it would wait for more work
 
 
+def test_datasets_in_an_object_store_train_decoders(tmp_path: Path, s3_url: str) -> None:
+    hub = furnish(tmp_path, datasets=s3_url)
+    (handle,) = submit([tiny_job()], hub)
+    assert handle.wait().results == ("abdomen/liver@1",)
+    for pid in runners(hub):
+        os.kill(pid, signal.SIGTERM)
+
+
 def runners(hub: Workspace) -> list[int]:
     """Processes that hold the workspace's runner lock."""
     lock = (hub.root / "jobs" / "runner.lock").stat().st_ino

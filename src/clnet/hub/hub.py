@@ -331,7 +331,12 @@ def connect(
     if root.exists() and not root.is_dir():
         raise InputError(f"workspace {root}: is a file, give a folder")
     workspace = Workspace(
-        root, settings.database, settings.artefacts, plans_max_bytes=settings.plans_max_bytes
+        root,
+        settings.database,
+        settings.artefacts,
+        plans_max_bytes=settings.plans_max_bytes,
+        datasets=settings.datasets,
+        fetched_max_bytes=settings.fetched_max_bytes,
     )
     if token is not None:
         from clnet.hub.site_hub import SiteHub
