@@ -16,6 +16,7 @@ from clnet.data_catalog.recipe import Recipe, load_recipe, recipes
 from clnet.data_catalog.source import CaseSource, find_cases
 from clnet.data_catalog.sources import Layout, SourceFolder, format_names, open_source
 from clnet.data_catalog.stream import DatasetPin, PatchStream, StreamSpec, split_cases
+from clnet.data_catalog.teaching import LabelUse, Taught, check_teachable
 from clnet.data_catalog.terms import Obligation, Terms
 from clnet.data_catalog.validation import (
     CrossSiteDuplicate,
@@ -38,6 +39,7 @@ __all__ = [
     "Finding",
     "IntakeRules",
     "Judgement",
+    "LabelUse",
     "Layout",
     "Manifest",
     "Obligation",
@@ -48,8 +50,10 @@ __all__ = [
     "Report",
     "SourceFolder",
     "StreamSpec",
+    "Taught",
     "Terms",
     "Usage",
+    "check_teachable",
     "export",
     "find_cases",
     "fingerprint",

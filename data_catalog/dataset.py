@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -12,16 +12,28 @@ from pydantic import ValidationError
 
 from clnet.data_catalog.case import Case
 from clnet.data_catalog.manifest import CaseRecord, Manifest
+from clnet.data_catalog.parsed_manifests import ParsedManifests
+from clnet.data_catalog.teaching import (
+    LABELS,
+    LabelUse,
+    Taught,
+    label_uses,
+    read_label_uses,
+    taught,
+    write_label_uses,
+)
 from clnet.data_catalog.validation.report import Report
 from clnet.errors import IntegrityError, NotFound
 from clnet.storage import atomic_write
 
-__all__ = ["Dataset", "read_dataset", "write_manifest", "write_validation"]
+__all__ = ["Dataset", "read_dataset", "write_labels", "write_manifest", "write_validation"]
 
 MANIFEST = "manifest.json"
 CHECKSUM = "manifest.json.sha256"
 VALIDATION = "validation.json"
 ERASED = "erased"
+
+_PARSED = ParsedManifests(most_cases=20_000)
 
 
 class Dataset:
@@ -102,7 +114,7 @@ class Dataset:
         atomic_write(self.folder / ERASED, b"")
         for name in ("cases", "thumbnails"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in ("ingest.json", VALIDATION):
+        for name in ("ingest.json", LABELS, VALIDATION):
             (self.folder / name).unlink(missing_ok=True)
 
     def verify(self) -> None:
@@ -113,6 +125,33 @@ class Dataset:
         """
         for case in self:
             case.verify()
+
+    @cached_property
+    def labels(self) -> tuple[LabelUse, ...]:
+        """What its labels mean, and in how many cases.
+
+        Read from a summary beside the manifest; versions without one have every case opened.
+
+        Raises:
+            NotFound: it was erased.
+            IntegrityError: there is no summary, and a case is damaged.
+        """
+        if self.erased:
+            raise NotFound(f"{self.ref}: was withdrawn, and its labels were erased")
+        kept = read_label_uses(self.folder, self.sha256)
+        return label_uses(case.contract for case in self) if kept is None else kept
+
+    def teaches(self, anatomy: str) -> Taught | None:
+        """How its labels can teach an anatomy; None where they cannot.
+
+        Args:
+            anatomy: any name of it that the vocabulary knows.
+
+        Raises:
+            UnknownAnatomy: the vocabulary does not know it.
+            InputError: a coarse name, which nothing learns.
+        """
+        return taught(() if self.erased else self.labels, anatomy)
 
     @property
     def validation(self) -> Report | None:
@@ -146,6 +185,11 @@ def write_validation(folder: Path, report: Report) -> None:
     (folder / VALIDATION).write_text(data, encoding="utf-8")
 
 
+def write_labels(folder: Path, manifest: Manifest, cases: Iterable[Case]) -> None:
+    """Write down what the labels of a new version's cases mean."""
+    write_label_uses(folder, manifest.sha256, label_uses(case.contract for case in cases))
+
+
 def read_dataset(
     folder: Path,
     name: str,
@@ -165,14 +209,19 @@ def read_dataset(
     except FileNotFoundError:
         raise NotFound(f"dataset {name}@{version}: not in this catalog") from None
     damaged = f"{path}: changed since it was written; restore the dataset from a backup"
-    if hashlib.sha256(data).hexdigest() != expected:
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
         raise IntegrityError(damaged)
-    try:
-        manifest = Manifest.model_validate_json(data)
-    except ValidationError as error:
-        raise IntegrityError(f"{path}: not a manifest that this version reads: {error}") from None
-    if (manifest.name, manifest.version) != (name, version) or (
-        Manifest.hash_of(manifest.cases, manifest.terms) != manifest.sha256
-    ):
+    manifest = _PARSED.get(found)
+    if manifest is None:
+        try:
+            manifest = Manifest.model_validate_json(data)
+        except ValidationError as error:
+            reason = f"not a manifest that this version reads: {error}"
+            raise IntegrityError(f"{path}: {reason}") from None
+        if Manifest.hash_of(manifest.cases, manifest.terms) != manifest.sha256:
+            raise IntegrityError(damaged)
+        _PARSED.keep(found, manifest)
+    if (manifest.name, manifest.version) != (name, version):
         raise IntegrityError(damaged)
     return Dataset(manifest, folder, fetch)

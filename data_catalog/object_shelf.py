@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from clnet.data_catalog.admin import dump_duplicates, parse_duplicates
+from clnet.data_catalog.case import Case
 from clnet.data_catalog.case_cache import CaseCache
 from clnet.data_catalog.dataset import (
     CHECKSUM,
@@ -17,6 +18,7 @@ from clnet.data_catalog.dataset import (
     VALIDATION,
     Dataset,
     read_dataset,
+    write_labels,
     write_manifest,
     write_validation,
 )
@@ -25,6 +27,7 @@ from clnet.data_catalog.manifest import CaseRecord, is_name
 from clnet.data_catalog.quota import SIZES, write_sizes
 from clnet.data_catalog.shelf import NewVersion
 from clnet.data_catalog.staging import INDEX, Kept, write_index
+from clnet.data_catalog.teaching import LABELS
 from clnet.data_catalog.validation import CrossSiteDuplicate
 from clnet.errors import AlreadyExists, IntegrityError, NotFound
 from clnet.storage import Objects, atomic_directory, publish, reserved, scratch_directory
@@ -34,6 +37,9 @@ __all__ = ["ObjectShelf"]
 VERSIONS, CASES, DUPLICATES, LOCKS = "versions", "cases", "admin/duplicates", "locks"
 ROOT = "zarr.json"
 """Stored as the last object of a case: where it is, all of the case is."""
+
+TOLD = (CHECKSUM, VALIDATION, LABELS, INDEX, SIZES)
+"""What is known of a version beside its manifest."""
 
 _MARK = re.compile(rf"{VERSIONS}/(?P<name>[^/]+/[^/]+)/(?P<version>[1-9]\d*)/(?P<file>[^/]+)")
 QUESTIONS_AT_ONCE = 16
@@ -73,7 +79,7 @@ class ObjectShelf:
             if not self._objects.exists(f"{key}/{MANIFEST}"):
                 raise NotFound(f"dataset {name}@{version}: not in this catalog")
             with suppress(AlreadyExists), atomic_directory(home) as scratch:
-                for file in (MANIFEST, CHECKSUM, VALIDATION, INDEX, SIZES):
+                for file in (MANIFEST, *TOLD):
                     data = self._objects.read(f"{key}/{file}")
                     if data is not None:
                         (scratch / file).write_bytes(data)
@@ -90,6 +96,8 @@ class ObjectShelf:
             write_index(new.kept, scratch)
             write_validation(scratch, new.report)
             write_sizes(scratch, {kept.record.sha256: size_of(kept.voxels) for kept in new.kept})
+            cases = (Case(kept.record, kept.voxels) for kept in new.kept)
+            write_labels(scratch, manifest, cases)
             write_manifest(scratch, manifest)
             new.check(scratch)
             for done, kept in enumerate(new.kept, start=1):
@@ -103,7 +111,7 @@ class ObjectShelf:
                 # an erasure may have taken what was there a moment ago
                 for kept in self._missing(new.kept):
                     self._store(kept)
-                for file in (CHECKSUM, VALIDATION, INDEX, SIZES):
+                for file in TOLD:
                     self._objects.write(f"{key}/{file}", (scratch / file).read_bytes())
                 if new.duplicates:
                     told = f"{DUPLICATES}/{manifest.name}/{manifest.version}.json"
@@ -119,7 +127,7 @@ class ObjectShelf:
         key = _version(dataset.name, dataset.version)
         self._objects.write(f"{key}/{ERASED}", b"")
         with reserved(self._objects, LOCKS):
-            self._objects.remove([f"{key}/{file}" for file in (VALIDATION, INDEX, SIZES)])
+            self._objects.remove([f"{key}/{file}" for file in TOLD if file != CHECKSUM])
             needed = {
                 record.sha256
                 for name, versions in self.index().items()

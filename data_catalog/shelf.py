@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from clnet.data_catalog.admin import read_duplicates, write_duplicates
-from clnet.data_catalog.dataset import Dataset, read_dataset, write_manifest, write_validation
+from clnet.data_catalog.dataset import (
+    Dataset,
+    read_dataset,
+    write_labels,
+    write_manifest,
+    write_validation,
+)
 from clnet.data_catalog.manifest import Manifest
 from clnet.data_catalog.sharing import holders_of, share_cases
 from clnet.data_catalog.staging import Kept, link_cases
@@ -117,6 +123,7 @@ class FolderShelf:
             link_cases(new.kept, scratch)
             share_cases(scratch, manifest.cases, holders_of(self._others(manifest.name)))
             write_validation(scratch, new.report)
+            write_labels(scratch, manifest, Dataset(manifest, scratch))
             write_manifest(scratch, manifest)
             new.check(scratch)
             if new.duplicates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -181,11 +182,29 @@ def formats(as_json: JsonOption = False) -> None:
     listing(rows, as_json=as_json, empty="no format")
 
 
-@app.command("list", epilog="Example: clnet datasets list --json")
-def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """Every version of every dataset."""
-    rows = [dataset_row(dataset) for dataset in open_datasets(workspace).list()]
-    listing(rows, as_json=as_json, empty="no dataset yet: clnet datasets contribute --help")
+@app.command("list", epilog="Example: clnet datasets list --anatomy liver --site site-a")
+def list_(
+    anatomy: Annotated[
+        list[str] | None,
+        typer.Option(help="Only datasets whose labels can teach it; repeat for several."),
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="Only datasets of this site.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Every version of every dataset, or those that are asked for."""
+    wanted = anatomy or []
+    rows = []
+    for dataset in open_datasets(workspace).list(wanted, site):
+        row = dataset_row(dataset)
+        if wanted:
+            found = [known for name in wanted if (known := dataset.teaches(name))]
+            row["teaches"] = [asdict(known) if as_json else str(known) for known in found]
+        rows.append(row)
+    empty = "no dataset yet: clnet datasets contribute --help"
+    if wanted or site is not None:
+        empty = "no dataset here matches; clnet datasets list shows all"
+    listing(rows, as_json=as_json, empty=empty)
 
 
 @app.command(epilog="Example: clnet datasets show site-a/abdomen@1")

@@ -21,6 +21,7 @@ from clnet.data_catalog import (
     Recipe,
     Terms,
     Usage,
+    check_teachable,
     export,
     fingerprint,
     load_recipe,
@@ -318,9 +319,33 @@ class Datasets:
         """Public datasets whose labels, layout and terms are known, by id."""
         return recipes()
 
-    def list(self) -> tuple[Dataset, ...]:
-        """Every version of every dataset that is stored here."""
-        return self._access.seen(self._catalog.list())
+    def list(
+        self, anatomy: str | Sequence[str] = (), site: str | None = None
+    ) -> tuple[Dataset, ...]:
+        """Every version of every dataset that is stored here, or those that are asked for.
+
+        Args:
+            anatomy: one or several, by any name that the vocabulary knows: only versions whose
+                labels can teach each of them, and that were not withdrawn.
+                :meth:`.Dataset.teaches` tells how.
+            site: only this site's.
+
+        Raises:
+            UnknownAnatomy: the vocabulary does not know an anatomy.
+            InputError: a coarse anatomy, which nothing learns.
+        """
+        wanted = [anatomy] if isinstance(anatomy, str) else anatomy
+        for name in wanted:
+            check_teachable(name)  # even where there is no dataset to ask
+        found = self._access.seen(self._catalog.list())
+        if site is not None:
+            found = tuple(d for d in found if d.name.partition("/")[0] == site)
+        if wanted:
+            gone = {known.ref for known in self._registry.datasets() if known.withdrawn}
+            found = tuple(
+                d for d in found if d.ref not in gone and all(d.teaches(name) for name in wanted)
+            )
+        return found
 
     def get(self, ref: str) -> Dataset:
         """One version: ``site/name@2``, or the newest without ``@``.
