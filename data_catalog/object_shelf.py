@@ -108,9 +108,9 @@ class ObjectShelf:
                 taken = AlreadyExists(f"{manifest.name}@{manifest.version}: exists already")
                 if self._objects.exists(f"{key}/{MANIFEST}"):
                     raise taken
-                # an erasure may have taken what was there a moment ago
+                # an erasure may have taken what was there, or was on its way, a moment ago
                 for kept in self._missing(new.kept):
-                    self._store(kept)
+                    self._upload(kept)
                 for file in TOLD:
                     self._objects.write(f"{key}/{file}", (scratch / file).read_bytes())
                 if new.duplicates:
@@ -167,17 +167,26 @@ class ObjectShelf:
             )
 
     def _store(self, kept: Kept) -> None:
+        if not self._objects.exists(f"{_case(kept.record.sha256)}/{ROOT}"):
+            self._upload(kept)
+
+    def _upload(self, kept: Kept) -> None:
         key = _case(kept.record.sha256)
-        if not self._objects.exists(f"{key}/{ROOT}"):
-            self._objects.upload(kept.voxels, key, last=ROOT)
-            if kept.picture.is_file():
-                self._objects.write(f"{key.removesuffix('.zarr')}.png", kept.picture.read_bytes())
+        self._objects.upload(kept.voxels, key, last=ROOT)
+        if kept.picture.is_file():
+            self._objects.write(f"{key.removesuffix('.zarr')}.png", kept.picture.read_bytes())
 
     def _missing(self, kept: Sequence[Kept]) -> list[Kept]:
-        roots = [f"{_case(one.record.sha256)}/{ROOT}" for one in kept]
+        """Cases of which any object is not there."""
+
+        def incomplete(one: Kept) -> bool:
+            key = _case(one.record.sha256)
+            files = (path for path in one.voxels.rglob("*") if path.is_file())
+            needed = {f"{key}/{path.relative_to(one.voxels).as_posix()}" for path in files}
+            return not needed <= set(self._objects.keys(key))
+
         with ThreadPoolExecutor(QUESTIONS_AT_ONCE) as pool:
-            there = pool.map(self._objects.exists, roots)
-            return [one for one, stored in zip(kept, there, strict=True) if not stored]
+            return [one for one, gone in zip(kept, pool.map(incomplete, kept), strict=True) if gone]
 
     def _remove(self, sha256: str) -> None:
         key = _case(sha256)

@@ -149,6 +149,27 @@ def test_equal_cases_are_stored_once_and_go_with_their_last_holder(
     assert Objects(s3_url).keys("cases") == []
 
 
+def test_what_an_erasure_took_meanwhile_is_stored_again(s3_url: str, tmp_path: Path) -> None:
+    catalog, eraser = machine(s3_url, tmp_path / "one"), machine(s3_url, tmp_path / "other")
+    shared = case(tmp_path / "in", "a", 1)
+    eraser.contribute("t/e", [shared], MAPPING, TERMS)
+    said: list[str] = []
+
+    def between(fraction: float, what: str) -> None:
+        if "stored" in what:  # cases are there or sent, the version is not yet
+            eraser.erase("t/e@1")
+            objects.write(f"{key}/zarr.json", b"another sender's")
+            said.append(what)
+
+    objects = Objects(s3_url)
+    (root,) = [found for found in objects.keys("cases") if found.endswith(".zarr/zarr.json")]
+    key = root.removesuffix("/zarr.json")
+    made = catalog.contribute("s/d", [shared], MAPPING, TERMS, between)
+    assert said
+    made.verify()
+    machine(s3_url, tmp_path / "third").get("s/d").verify()
+
+
 def test_fetched_cases_stay_within_their_limit(s3_url: str, tmp_path: Path) -> None:
     cases = [case(tmp_path / "in", name, seed) for seed, name in enumerate("abc")]
     machine(s3_url, tmp_path / "one").contribute("s/d", cases, MAPPING, TERMS)
