@@ -4,6 +4,7 @@ reads of them."""
 from __future__ import annotations
 
 from clnet.data_catalog.case import Case
+from clnet.data_catalog.case_work import CaseOutcome, CaseWork, Execute, Outcomes
 from clnet.data_catalog.catalog import Catalog
 from clnet.data_catalog.dataset import Dataset
 from clnet.data_catalog.export import ExportFormat, export
@@ -29,12 +30,15 @@ from clnet.data_catalog.validation import (
 __all__ = [
     "Allowance",
     "Case",
+    "CaseOutcome",
     "CaseRecord",
     "CaseSource",
+    "CaseWork",
     "Catalog",
     "CrossSiteDuplicate",
     "Dataset",
     "DatasetPin",
+    "Execute",
     "ExportFormat",
     "Finding",
     "IntakeRules",
@@ -43,6 +47,7 @@ __all__ = [
     "Layout",
     "Manifest",
     "Obligation",
+    "Outcomes",
     "PatchStream",
     "PlanStore",
     "ReadAhead",

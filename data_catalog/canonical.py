@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clnet.data_catalog.allocation import Allocate, contiguous, in_memory
 from clnet.data_catalog.volume import Volume
 from clnet.errors import CaseRejected
 
@@ -40,7 +41,7 @@ class Canonical:
     axcodes: str
 
 
-def to_canonical(volume: Volume) -> Canonical:
+def to_canonical(volume: Volume, allocate: Allocate = in_memory) -> Canonical:
     """Reorient `volume`, keeping oblique rotations in the affine.
 
     Raises:
@@ -57,7 +58,7 @@ def to_canonical(volume: Volume) -> Canonical:
     affine = volume.affine @ orientations.inv_ornt_aff(transform, volume.voxels.shape)
     x, y, z = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
     return Canonical(
-        voxels=np.ascontiguousarray(voxels.transpose(2, 1, 0)),
+        voxels=contiguous(voxels.transpose(2, 1, 0), allocate),
         affine=affine,
         spacing=(z, y, x),
         axcodes="".join(str(code) for code in orientations.ornt2axcodes(original)),

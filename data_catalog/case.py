@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -149,7 +150,7 @@ class Case:
         """
         for path, expected in self.record.arrays.items():
             try:
-                found = _array_sha256(np.asarray(self._array(path)[:]))
+                found = _sha256_of(self._slabs(path))
             except Exception as error:  # a damaged shard raises from deep inside its codec
                 raise IntegrityError(f"case {self.id}: {path}: unreadable ({error})") from error
             if found != expected:
@@ -157,6 +158,18 @@ class Case:
                     f"case {self.id}: {path}: voxels hash to {found}, the manifest says "
                     f"{expected}; restore the dataset from a backup"
                 )
+
+    def slabs(self) -> Iterator[tuple[NDArray[np.int16], dict[str, NDArray[np.uint8]]]]:
+        """The scan and its label maps by layer, some slices at a time, from the feet up."""
+        layers = self.layers
+        maps = [self._slabs(f"{LABELS}/{layer}") for layer in layers]
+        for ct, *labels in zip(self._slabs(CT), *maps, strict=True):
+            yield ct, dict(zip(layers, labels, strict=True))
+
+    def _slabs(self, path: str) -> Iterator[NDArray[Any]]:
+        array = self._array(path)
+        for first in range(0, array.shape[0], CHUNK):
+            yield np.asarray(array[first : first + CHUNK])
 
     def _array(self, path: str) -> zarr.Array[Any]:
         import zarr
@@ -171,8 +184,8 @@ class Case:
 def write_case(folder: Path, case_id: str, content: CaseContent) -> CaseRecord:
     """Store `content` as a new zarr group, an OME-Zarr image, and return its manifest line.
 
-    Every array is written by one assignment, so each shard has one writer: concurrent writes
-    to parts of a shard lose data.
+    Every shard is written by one assignment, so it has one writer: concurrent writes to parts
+    of a shard lose data.
     """
     import zarr
 
@@ -195,7 +208,7 @@ def write_case(folder: Path, case_id: str, content: CaseContent) -> CaseRecord:
 
 def describe_case(case_id: str, content: CaseContent) -> CaseRecord:
     """The manifest line that `content` has, stored or not."""
-    hashes = {path: _array_sha256(voxels) for path, voxels in _arrays(content)}
+    hashes = {path: _sha256_of([voxels]) for path, voxels in _arrays(content)}
     z, y, x = content.ct.shape
     return CaseRecord(
         id=case_id,
@@ -229,7 +242,11 @@ def _write_array(group: zarr.Group, path: str, voxels: NDArray[Any]) -> None:
         compressors=BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.bitshuffle),
         dimension_names=("z", "y", "x"),
     )
-    array[:] = voxels
+    # shard by shard: zarr would hold many of a large scan at once
+    starts = (range(0, size, shard) for size, shard in zip(voxels.shape, shards, strict=True))
+    for corner in product(*starts):
+        part = tuple(slice(a, a + shard) for a, shard in zip(corner, shards, strict=True))
+        array[part] = voxels[part]
 
 
 def _open(folder: Path, case_id: str) -> zarr.Group:
@@ -248,6 +265,10 @@ def _case_sha256(header: dict[str, Any], arrays: dict[str, str]) -> str:
     return content_sha256({"header": header, "arrays": arrays})
 
 
-def _array_sha256(voxels: NDArray[Any]) -> str:
-    little = voxels.astype(voxels.dtype.newbyteorder("<"), copy=False)
-    return hashlib.sha256(np.ascontiguousarray(little).data).hexdigest()
+def _sha256_of(slabs: Iterable[NDArray[Any]]) -> str:
+    """Hash of an array that is given in parts along its first axis."""
+    found = hashlib.sha256()
+    for voxels in slabs:
+        little = voxels.astype(voxels.dtype.newbyteorder("<"), copy=False)
+        found.update(np.ascontiguousarray(little).data)
+    return found.hexdigest()

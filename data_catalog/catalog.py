@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from clnet.anatomy.mapping import LabelMapping, load_mapping
+from clnet.data_catalog.allocation import Allocate, in_memory
 from clnet.data_catalog.bundles import BundleReader, take_bundle
 from clnet.data_catalog.bundles.manifest import BundleManifest
+from clnet.data_catalog.case_work import CaseWork, Execute, one_by_one
 from clnet.data_catalog.dataset import Dataset
 from clnet.data_catalog.eviction import evict, stored_bytes
 from clnet.data_catalog.intake import Intake, take_in
@@ -62,6 +64,7 @@ class Catalog:
         preparers: how cases are prepared for plans of other kinds than our own, by kind.
         plans_max_bytes: what the plan stores may take; no limit by default.
         fetched_max_bytes: what cases fetched from an object store may take; no limit by default.
+        allocate: gives room for the volumes of a case that is taken in; memory by default.
 
     Attributes:
         url: where the datasets are.
@@ -80,6 +83,7 @@ class Catalog:
         preparers: Mapping[str, Preparer] | None = None,
         plans_max_bytes: int | None = None,
         fetched_max_bytes: int | None = None,
+        allocate: Allocate = in_memory,
     ) -> None:
         self.url = str(root)
         folder = local_path(root)
@@ -99,6 +103,7 @@ class Catalog:
         self.max_bytes = max_bytes
         self.preparers = dict(preparers or {})
         self.plans_max_bytes = plans_max_bytes
+        self.allocate = allocate
 
     def __repr__(self) -> str:
         return f"Catalog({self.url!r})"
@@ -115,6 +120,7 @@ class Catalog:
         tell: Callable[[Judgement], None] | None = None,
         rejected: Sequence[CaseRejected] = (),
         allowance: Allowance | None = None,
+        execute: Execute | None = None,
     ) -> Dataset:
         """Store a new version of dataset `name` from the cases that pass validation.
 
@@ -130,6 +136,7 @@ class Catalog:
             tell: given the report, whether the contribution is stored or refused.
             rejected: what the source holds beside `cases` that is no whole case.
             allowance: what the site may keep; no limit by default.
+            execute: judges and keeps the cases; one by one in this process by default.
 
         Raises:
             CaseRejected: one case at fault refuses it all (it is the only one, or `rules` are
@@ -146,16 +153,15 @@ class Catalog:
             staging = self._staging(name, allowance)
             known = self._known_scans(name)
             try:
-                intake = take_in(
-                    name,
-                    cases,
+                work = CaseWork(
                     meanings,
                     rules or IntakeRules(),
-                    known,
                     self.max_bytes,
-                    staging,
-                    progress,
-                    rejected,
+                    staging.folder,
+                    staging.earlier,
+                )
+                intake = take_in(
+                    name, cases, work, known, staging, self._by(execute), progress, rejected
                 )
                 if intake.refused:
                     _tell(tell, intake.judgement(None))
@@ -324,6 +330,7 @@ class Catalog:
         progress: Progress | None = None,
         rules: IntakeRules | None = None,
         rejected: Sequence[CaseRejected] = (),
+        execute: Execute | None = None,
     ) -> Judgement:
         """Judge a contribution as :meth:`contribute` would, and store nothing.
 
@@ -332,16 +339,10 @@ class Catalog:
             InputError: a malformed name or mapping, or no case.
         """
         meanings = self._meanings(name, mapping)
+        work = CaseWork(meanings, rules or IntakeRules(), self.max_bytes)
+        known = self._known_scans(name)
         return take_in(
-            name,
-            cases,
-            meanings,
-            rules or IntakeRules(),
-            self._known_scans(name),
-            self.max_bytes,
-            None,
-            progress,
-            rejected,
+            name, cases, work, known, None, self._by(execute), progress, rejected
         ).judgement(None)
 
     def erase(self, ref: str) -> None:
@@ -371,6 +372,9 @@ class Catalog:
         For hub admins only: it reveals that a patient was in two hospitals.
         """
         return self._shelf.duplicates()
+
+    def _by(self, execute: Execute | None) -> Execute:
+        return one_by_one(self.allocate) if execute is None else execute
 
     def _meanings(
         self, name: str, mapping: Mapping[str, Any] | Path | LabelMapping
@@ -404,6 +408,7 @@ class Catalog:
         rules: IntakeRules | None = None,
         tell: Callable[[Judgement], None] | None = None,
         allowance: Allowance | None = None,
+        execute: Execute | None = None,
     ) -> Dataset:
         """:meth:`contribute` what a folder holds.
 
@@ -432,6 +437,7 @@ class Catalog:
             tell=tell,
             rejected=opened.rejected,
             allowance=allowance,
+            execute=execute,
         )
 
     def validate_folder(
@@ -444,10 +450,13 @@ class Catalog:
         format: str | None = None,
         recipe: Recipe | None = None,
         rules: IntakeRules | None = None,
+        execute: Execute | None = None,
     ) -> Judgement:
         """:meth:`validate` what a folder holds, see :meth:`contribute_folder`."""
         opened, meanings = _open_folder(name, Path(source), mapping, format, recipe)
-        return self.validate(name, opened.cases, meanings, progress, rules, opened.rejected)
+        return self.validate(
+            name, opened.cases, meanings, progress, rules, opened.rejected, execute
+        )
 
     def get(self, ref: str) -> Dataset:
         """One version, checked against its hash: ``site/name@2``, or the newest without ``@``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from clnet.data_catalog.allocation import Allocate, in_memory
 from clnet.data_catalog.canonical import Canonical
 from clnet.errors import CaseRejected
 
@@ -13,7 +14,9 @@ TOLERANCE = 0.1
 """How far a voxel of the crop may be from one of the image's grid, in voxels."""
 
 
-def embed(labels: Canonical, image: Canonical, file: str) -> Canonical:
+def embed(
+    labels: Canonical, image: Canonical, file: str, allocate: Allocate = in_memory
+) -> Canonical:
     """`labels` on the grid of `image`, empty where they say nothing.
 
     Labels whose voxels are none of the image's come back as they are.
@@ -36,7 +39,7 @@ def embed(labels: Canonical, image: Canonical, file: str) -> Canonical:
         high = max(low, min(size, start[axis] + labels.voxels.shape[axis]))
         target.append(slice(low, high))
         source.append(slice(low - start[axis], high - start[axis]))
-    whole = np.zeros(image.voxels.shape, labels.voxels.dtype)
+    whole = allocate(image.voxels.shape, labels.voxels.dtype)
     whole[tuple(target)] = labels.voxels[tuple(source)]
     lost = np.count_nonzero(labels.voxels) - np.count_nonzero(whole)
     if lost:

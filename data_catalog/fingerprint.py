@@ -29,14 +29,17 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     foreground = np.zeros_like(histogram)
     anatomies: dict[str, dict[str, Any]] = {}
     for case in dataset:
-        ct = case.ct()
-        labelled = np.zeros(ct.shape, np.bool_)
-        histogram += _histogram(ct[ct > BODY_HU])
+        seen = {layer: np.zeros(256, np.int64) for layer in case.layers}
+        for slab, maps in case.slabs():
+            for z, ct in enumerate(slab):
+                labelled = np.zeros(ct.shape, np.bool_)
+                histogram += _histogram(ct[ct > BODY_HU])
+                for layer, labels in maps.items():
+                    labelled |= labels[z] > 0
+                    seen[layer] += np.bincount(labels[z].reshape(-1), minlength=256)
+                foreground += _histogram(ct[labelled])
         voxel_ml = float(np.prod(case.spacing)) / 1000
-        for layer in case.layers:
-            labels = case.labels(layer)
-            labelled |= labels > 0
-            counts = np.bincount(labels.reshape(-1), minlength=256)
+        for layer, counts in seen.items():
             for entry in case.contract.for_layer(layer):
                 voxels = int(counts[entry.value])
                 known = anatomies.setdefault(
@@ -47,7 +50,6 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
                 known["seen"] += voxels > 0
                 known["voxels"] += voxels
                 known["ml"] += voxels * voxel_ml
-        foreground += _histogram(ct[labelled])
     records = dataset.manifest.cases
     return {
         "cases": len(records),

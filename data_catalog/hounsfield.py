@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clnet.data_catalog.allocation import Allocate, in_memory, slabs
 from clnet.errors import CaseRejected
 
 __all__ = ["as_hounsfield"]
@@ -16,7 +17,6 @@ PLAUSIBLE = (-3100.0, 4500.0)
 
 MAX_IMPLAUSIBLE = 0.01
 MIN_RANGE = 50.0
-SLAB_VOXELS = 1 << 20
 
 MAX_LABELS = 16
 """An image of no more different whole values than this is rather a label map."""
@@ -25,14 +25,14 @@ INT16 = np.iinfo(np.int16)
 
 
 def as_hounsfield(
-    voxels: NDArray[Any], file: str, out: NDArray[np.int16] | None = None
+    voxels: NDArray[Any], file: str, allocate: Allocate = in_memory
 ) -> NDArray[np.int16]:
     """`voxels` as int16 HU, rounded; same shape. Taken in slabs: `voxels` may lie in a file.
 
     Args:
         voxels: as stored, rescaled.
         file: where they came from, for messages.
-        out: filled with the result; by default `voxels` itself where it is int16 already.
+        allocate: gives room for the result, which is `voxels` itself if that is int16 already.
 
     No air is needed: a crop of the spine passes. What no CT lacks is a voxel below 0 HU, as
     fat and noise are everywhere; an image without one was rescaled or is no CT.
@@ -42,11 +42,11 @@ def as_hounsfield(
             intensities scaled to 0..1, a rescale intercept not applied), a range too small
             for tissue (normalised intensities), or more than 1 % outside -3100..4500.
     """
-    slabs = _slabs(voxels)
-    if voxels.dtype.kind == "f" and not all(np.isfinite(voxels[slab]).all() for slab in slabs):
+    parts = slabs(voxels)
+    if voxels.dtype.kind == "f" and not all(np.isfinite(voxels[part]).all() for part in parts):
         raise CaseRejected(file, "voxels", "holds NaN or infinity", "hu.not-finite")
-    low = float(min(voxels[slab].min() for slab in slabs))
-    high = float(max(voxels[slab].max() for slab in slabs))
+    low = float(min(voxels[part].min() for part in parts))
+    high = float(max(voxels[part].max() for part in parts))
     seen = f"values from {low:g} to {high:g}"
     if low == high:
         raise CaseRejected(file, "voxels", f"every voxel is {low:g}: an empty image", "hu.constant")
@@ -66,8 +66,8 @@ def as_hounsfield(
             "hu.normalised",
         )
     beyond = sum(
-        np.count_nonzero((voxels[slab] < PLAUSIBLE[0]) | (voxels[slab] > PLAUSIBLE[1]))
-        for slab in slabs
+        np.count_nonzero((voxels[part] < PLAUSIBLE[0]) | (voxels[part] > PLAUSIBLE[1]))
+        for part in parts
     )
     outside = beyond / voxels.size
     if outside > MAX_IMPLAUSIBLE:
@@ -78,12 +78,15 @@ def as_hounsfield(
             "units; check the rescale slope and intercept",
             "hu.implausible",
         )
-    if out is None and voxels.dtype == np.int16:
+    if voxels.dtype == np.int16:
         return voxels
-    hu = np.empty_like(voxels, np.int16) if out is None else out
-    for slab in slabs:
-        part = np.rint(voxels[slab]) if voxels.dtype.kind == "f" else voxels[slab]
-        hu[slab] = np.clip(part, INT16.min, INT16.max)
+    # in the order of the axes that `voxels` has
+    order = np.argsort(np.abs(voxels.strides), kind="stable")[::-1]
+    hu = allocate(tuple(voxels.shape[axis] for axis in order), np.int16)
+    hu = hu.transpose(np.argsort(order))
+    for part in parts:
+        whole = np.rint(voxels[part]) if voxels.dtype.kind == "f" else voxels[part]
+        hu[part] = np.clip(whole, INT16.min, INT16.max)
     return hu
 
 
@@ -98,11 +101,3 @@ def _without_negatives(voxels: NDArray[Any], high: float) -> tuple[str, str]:
     if high <= 255:
         return "hu.picture", "a windowed picture? Give the original CT"
     return "hu.shifted", "apply the rescale slope and intercept, or check that this is a CT"
-
-
-def _slabs(voxels: NDArray[Any]) -> list[tuple[slice, ...]]:
-    """Slabs that lie together in memory."""
-    axis = int(np.argmax(np.abs(voxels.strides)))
-    step = max(1, SLAB_VOXELS * voxels.shape[axis] // max(1, voxels.size))
-    before = (slice(None),) * axis
-    return [(*before, slice(i, i + step)) for i in range(0, voxels.shape[axis], step)]

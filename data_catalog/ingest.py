@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clnet.anatomy.contract import UNKNOWN
 from clnet.anatomy.mapping import LabelMapping
+from clnet.data_catalog.allocation import Allocate, in_memory
 from clnet.data_catalog.canonical import Canonical, to_canonical
 from clnet.data_catalog.case import CaseContent
 from clnet.data_catalog.embedding import embed
@@ -60,13 +61,14 @@ def read_case(
     mapping: LabelMapping,
     max_bytes: int = DEFAULT_MAX_BYTES,
     rules: IntakeRules | None = None,
+    allocate: Allocate = in_memory,
 ) -> CaseContent:
     """Read, check and reorient one case.
 
     Raises:
         CaseRejected: naming the file, the field and the reason.
     """
-    judged = judge_case(source, mapping, max_bytes, rules)
+    judged = judge_case(source, mapping, max_bytes, rules, allocate)
     if judged.rejection is not None:
         raise judged.rejection
     assert judged.content is not None
@@ -78,10 +80,18 @@ def judge_case(
     mapping: LabelMapping,
     max_bytes: int = DEFAULT_MAX_BYTES,
     rules: IntakeRules | None = None,
+    allocate: Allocate = in_memory,
 ) -> Judged:
-    """Read one case and say everything that is wrong with it, instead of raising."""
+    """Read one case and say everything that is wrong with it, instead of raising.
+
+    Args:
+        max_bytes: largest volume taken.
+        rules: how strictly to judge.
+        allocate: gives room for whole volumes; beside them memory does not grow with the scan,
+            except for NRRD, MHA and DICOM SEG, whose readers hold a file whole.
+    """
     rules = rules or IntakeRules()
-    reading = _Reading(source.id, mapping, rules, max_bytes)
+    reading = _Reading(source.id, mapping, rules, max_bytes, allocate)
     try:
         content = reading.content(source)
     except CaseRejected as rejection:
@@ -112,13 +122,19 @@ class _Reading:
     """One pass over a case's files, with the findings that come up on the way."""
 
     def __init__(
-        self, case_id: str, mapping: LabelMapping, rules: IntakeRules, max_bytes: int
+        self,
+        case_id: str,
+        mapping: LabelMapping,
+        rules: IntakeRules,
+        max_bytes: int,
+        allocate: Allocate,
     ) -> None:
         self.findings: list[Finding] = []
         self._id = case_id
         self._mapping = mapping
         self._rules = rules
         self._max_bytes = max_bytes
+        self._allocate = allocate
 
     def content(self, source: CaseSource) -> CaseContent:
         """The case as it would be stored.
@@ -126,10 +142,10 @@ class _Reading:
         Raises:
             CaseRejected: it cannot be.
         """
-        scan = read_volume(source.image, self._max_bytes, MAX_IMAGE_RATIO)
+        scan = read_volume(source.image, self._max_bytes, MAX_IMAGE_RATIO, self._allocate)
         self._identity(scan)
-        image = to_canonical(scan)
-        ct = as_hounsfield(image.voxels, str(source.image))
+        image = to_canonical(scan, self._allocate)
+        ct = as_hounsfield(image.voxels, str(source.image), self._allocate)
         unknown = self._mapping.unknown
         if isinstance(source.labels, Mapping):
             used = {k: m for k, m in source.labels.items() if not self._mapping.leaves_out(k)}
@@ -140,10 +156,10 @@ class _Reading:
             masks = _Masks({k: m for k, m in used.items() if k not in unknown}, self._on(image))
             files = {key: str(mask) for key, mask in used.items()}
             maps, contract, overlaps = translate_masks(
-                masks, files, self._mapping, image.spacing[0]
+                masks, files, self._mapping, image.spacing[0], self._allocate
             )
             for key in used.keys() & unknown:
-                _forget(maps, self._labels(used[key], image) != 0)
+                _forget(maps, self._labels(used[key], image), lambda plane: plane != 0)
             self.findings += [
                 finding("label.overlap-kept", o.file, self._id, f"{o}; stored as one of both")
                 for o in overlaps
@@ -151,10 +167,12 @@ class _Reading:
         else:
             ids = self._labels(source.labels, image)
             file = str(source.labels)
-            maps, contract = translate_map(ids, file, self._mapping, image.spacing[0])
+            maps, contract = translate_map(
+                ids, file, self._mapping, image.spacing[0], self._allocate
+            )
             numbers = [int(key) for key in unknown if key.isdecimal()]
             if numbers:
-                _forget(maps, np.isin(ids, numbers))
+                _forget(maps, ids, lambda plane: np.isin(plane, numbers))
         return CaseContent(ct, maps, contract, image.spacing, image.affine, image.axcodes)
 
     def _on(self, image: Canonical) -> Callable[[Path | Stored], NDArray[Any]]:
@@ -168,7 +186,7 @@ class _Reading:
         if isinstance(labels, Path) and not self._rules.resample:
             limit = min(limit, image.voxels.size * LARGEST_ITEM)
         try:
-            volume = read_volume(labels, limit)
+            volume = read_volume(labels, limit, allocate=self._allocate)
         except CaseRejected as rejection:
             if rejection.code != "file.too-large" or limit == self._max_bytes:
                 raise
@@ -180,15 +198,15 @@ class _Reading:
                 "grid.shape",
             ) from None
         self._identity(volume)
-        grid = to_canonical(volume)
+        grid = to_canonical(volume, self._allocate)
         if not isinstance(labels, Path):
-            grid = embed(grid, image, file)
+            grid = embed(grid, image, file, self._allocate)
         try:
             check_same_grid(image, grid, file)
         except CaseRejected:
             if not self._rules.resample:
                 raise
-            voxels, how = resample_labels_to(image, grid, file)
+            voxels, how = resample_labels_to(image, grid, file, self._allocate)
             self.findings.append(finding("grid.resampled", file, self._id, how))
             return voxels
         return np.asarray(grid.voxels)
@@ -220,7 +238,13 @@ class _Masks(Mapping[str, NDArray[Any]]):
         return len(self._sources)
 
 
-def _forget(labels: Mapping[str, NDArray[np.uint8]], where: NDArray[np.bool_]) -> None:
+def _forget(
+    labels: Mapping[str, NDArray[np.uint8]],
+    ids: NDArray[Any],
+    unknown: Callable[[NDArray[Any]], NDArray[np.bool_]],
+) -> None:
     """Make voxels unknown in every layer, unless another label says what they are."""
-    for grid in labels.values():
-        grid[where & (grid == 0)] = UNKNOWN
+    for z, plane in enumerate(ids):
+        where = unknown(plane)
+        for grid in labels.values():
+            grid[z][where & (grid[z] == 0)] = UNKNOWN

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from clnet.anatomy.mapping import LabelMapping
-from clnet.data_catalog.case import CaseContent, describe_case
-from clnet.data_catalog.ingest import judge_case
+from clnet.data_catalog.case_work import CaseOutcome, CaseWork, Execute
 from clnet.data_catalog.manifest import CaseRecord
 from clnet.data_catalog.source import CaseSource, check_ids
-from clnet.data_catalog.staging import Kept, Staging, source_key
+from clnet.data_catalog.staging import Kept, Staging
 from clnet.data_catalog.validation import (
     Finding,
     IntakeRules,
@@ -21,7 +20,6 @@ from clnet.data_catalog.validation import (
     Report,
     check_together,
     from_rejection,
-    thumbnail,
 )
 from clnet.errors import CaseRejected, ContributionRefused, InputError
 
@@ -59,13 +57,18 @@ class Intake:
         self.rejections[case] = rejection
         self.findings.append(from_rejection(rejection, case))
 
-    def add_trial(
-        self, source: CaseSource, content: CaseContent, findings: Sequence[Finding]
-    ) -> None:
-        """Take note of a case that could be stored, and is not."""
-        self.records.append((describe_case(source.id, content), str(source.image)))
-        self.findings += findings
-        self.pictures[source.id] = thumbnail(content)
+    def add(self, source: CaseSource, outcome: CaseOutcome) -> None:
+        """Take note of what became of a case."""
+        self.findings += outcome.findings
+        if outcome.picture is not None:
+            self.pictures[source.id] = outcome.picture
+        if outcome.rejection is not None:
+            self.rejections[source.id] = outcome.rejection
+            return
+        assert outcome.record is not None
+        self.records.append((outcome.record, str(source.image)))
+        if outcome.kept is not None:
+            self.kept.append(outcome.kept)
 
     @property
     def refused(self) -> bool:
@@ -105,67 +108,68 @@ class Intake:
 def take_in(
     name: str,
     cases: Sequence[CaseSource],
-    mapping: LabelMapping,
-    rules: IntakeRules,
+    work: CaseWork,
     known: Mapping[str, Sequence[KnownScan]],
-    max_bytes: int,
     staging: Staging | None,
-    progress: Progress | None,
+    execute: Execute,
+    progress: Progress | None = None,
     rejected: Sequence[CaseRejected] = (),
 ) -> Intake:
     """Judge every case, and keep what can be stored in `staging` (None: only a trial).
 
     Args:
+        work: what is done with a case.
         known: scans of other datasets, by the hash of their voxels.
+        execute: does it, here or elsewhere.
         rejected: what is no whole case to begin with.
 
     Raises:
         InputError: there is no case at all.
+        QuotaExceeded: there is no room for more.
     """
     if not cases and not rejected:
         check_ids(cases)
-    intake = Intake(name, rules)
+    intake = Intake(name, work.rules)
     for rejection in rejected:
         intake.reject(Path(rejection.file).name, rejection)
-    for done, (source, no_id) in enumerate(_with_ids(cases), start=1):
+    named = list(_with_ids(cases))
+    good = [source for source, no_id in named if no_id is None]
+    outcomes: dict[str, CaseOutcome] = {}
+    with closing(execute(work, good)) as found:
+        for done, (index, outcome) in enumerate(found, start=1):
+            source = good[index]
+            if staging is not None:
+                outcome = _counted(outcome, source, work, staging, execute)
+            outcomes[source.id] = outcome
+            if progress is not None:
+                progress(done / len(good), source.id)
+    # in the order in which they were given, whoever was done first
+    for source, no_id in named:
         if no_id is not None:
             intake.reject(source.id, no_id)
         else:
-            _take_one(intake, source, mapping, max_bytes, staging)
-        if progress is not None:
-            progress(done / len(cases), source.id)
+            intake.add(source, outcomes[source.id])
     site = name.partition("/")[0]
     intake.findings += check_together(site, intake.records, known)
     return intake
 
 
-def _take_one(
-    intake: Intake,
+def _counted(
+    outcome: CaseOutcome,
     source: CaseSource,
-    mapping: LabelMapping,
-    max_bytes: int,
-    staging: Staging | None,
-) -> None:
-    key = source_key(source, mapping, intake.rules)
-    kept = staging.find(key, source) if staging is not None and key is not None else None
-    if kept is None:
-        judged = judge_case(source, mapping, max_bytes, intake.rules)
-        if judged.rejection is not None:
-            intake.rejections[source.id] = judged.rejection
-            intake.findings += judged.findings
-            if judged.content is not None:
-                intake.pictures[source.id] = thumbnail(judged.content)
-            return
-        assert judged.content is not None
-        if staging is None:
-            intake.add_trial(source, judged.content, judged.findings)
-            return
-        if key is None:  # what could not be hashed could be read: somebody is writing it
-            raise InputError(f"{source.image}: changes while it is read; try again when it is done")
-        kept = staging.keep(key, source.id, judged.content, judged.findings)
-    intake.kept.append(kept)
-    intake.records.append((kept.record, str(source.image)))
-    intake.findings += kept.findings
+    work: CaseWork,
+    staging: Staging,
+    execute: Execute,
+) -> CaseOutcome:
+    """The outcome with its case at hand, and counted in if it was written now."""
+    if outcome.earlier is not None:
+        kept = staging.find(outcome.earlier, source)
+        if kept is not None:
+            return CaseOutcome.of(kept)
+        _, outcome = next(execute(work.afresh(), [source]))
+    if outcome.fresh and outcome.kept is not None:
+        staging.admit(outcome.kept)
+    return outcome
 
 
 def _with_ids(cases: Sequence[CaseSource]) -> Iterator[tuple[CaseSource, CaseRejected | None]]:

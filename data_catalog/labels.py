@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from clnet.anatomy.contract import UNKNOWN, LabelContract, LabelEntry
 from clnet.anatomy.mapping import LabelMapping, Meaning, Within
+from clnet.data_catalog.allocation import Allocate, in_memory
 from clnet.data_catalog.overlap import MaskStack, Overlap
 from clnet.errors import CaseRejected, ContractError
 
@@ -24,7 +25,11 @@ LabelMaps = tuple[dict[str, NDArray[np.uint8]], LabelContract]
 
 
 def translate_map(
-    ids: NDArray[Any], file: str, mapping: LabelMapping, spacing_z: float
+    ids: NDArray[Any],
+    file: str,
+    mapping: LabelMapping,
+    spacing_z: float,
+    allocate: Allocate = in_memory,
 ) -> LabelMaps:
     """Label maps by layer from one map of source ids.
 
@@ -34,15 +39,16 @@ def translate_map(
     Args:
         ids: source ids, ``(Z, Y, X)``; whole numbers of any type.
         spacing_z: slice distance in mm, in which extents are measured.
+        allocate: gives room for the maps.
 
     Raises:
         CaseRejected: an id that is no whole number from 0 to 65535, or that the mapping
             does not explain.
     """
-    whole = _as_ids(ids, file)
+    _check_ids(ids, file)
     counts = np.zeros(MAX_ID + 1, dtype=np.int64)
-    for plane in whole:
-        counts += np.bincount(plane.reshape(-1), minlength=MAX_ID + 1)
+    for plane in ids:
+        counts += np.bincount(plane.astype(np.uint16).reshape(-1), minlength=MAX_ID + 1)
     meanings: dict[int, tuple[Meaning, ...]] = {}
     for source in (np.flatnonzero(counts[1:]) + 1).tolist():
         if str(source) not in mapping.meanings:
@@ -70,7 +76,9 @@ def translate_map(
             for meaning in entry:
                 if meaning.layer == layer:
                     table[source] = values[layer][meaning]
-        maps[layer] = table[whole]
+        maps[layer] = allocate(ids.shape, np.uint8)
+        for z, plane in enumerate(ids):
+            maps[layer][z] = table[plane.astype(np.uint16)]
     return maps, _contract(maps, values, spacing_z)
 
 
@@ -79,6 +87,7 @@ def translate_masks(
     files: Mapping[str, str],
     mapping: LabelMapping,
     spacing_z: float,
+    allocate: Allocate = in_memory,
 ) -> tuple[dict[str, NDArray[np.uint8]], LabelContract, tuple[Overlap, ...]]:
     """Label maps by layer from one mask per mapping key; any non-zero voxel counts.
 
@@ -89,6 +98,7 @@ def translate_masks(
         masks: mapping key to mask ``(Z, Y, X)``; looked up one by one, so that they need not
             lie in memory together.
         files: the file of every key.
+        allocate: gives room for the maps.
 
     Raises:
         CaseRejected: a mask that the mapping does not explain, or two masks of one layer
@@ -103,13 +113,13 @@ def translate_masks(
                 "label.unmapped",
             )
     values = _assign_values(m for key in masks for m in mapping.meanings[key])
-    stacks: dict[str, MaskStack] = {layer: MaskStack(len(values[layer])) for layer in values}
+    stacks = {layer: MaskStack(len(values[layer]), allocate) for layer in values}
     painted_by: dict[tuple[str, int], str] = {}
     for key, mask in masks.items():
-        inside = _as_ids(mask, files[key]) > 0
+        _check_ids(mask, files[key])
         for meaning in mapping.meanings[key]:
             value = values[meaning.layer][meaning]
-            stacks[meaning.layer].paint(inside, value)
+            stacks[meaning.layer].paint(mask, value)
             painted_by.setdefault((meaning.layer, value), files[key])
     maps: dict[str, NDArray[np.uint8]] = {}
     overlaps: list[Overlap] = []
@@ -142,8 +152,11 @@ def translate_masks(
     return maps, LabelContract(tuple(entries)), tuple(overlaps)
 
 
-def _as_ids(voxels: NDArray[Any], file: str) -> NDArray[np.uint16]:
-    if voxels.dtype.kind == "f" and not (np.isfinite(voxels) & (voxels == np.rint(voxels))).all():
+def _check_ids(voxels: NDArray[Any], file: str) -> None:
+    whole = voxels.dtype.kind != "f" or all(
+        (np.isfinite(plane) & (plane == np.rint(plane))).all() for plane in voxels
+    )
+    if not whole:
         raise CaseRejected(
             file,
             "voxels",
@@ -158,7 +171,6 @@ def _as_ids(voxels: NDArray[Any], file: str) -> NDArray[np.uint16]:
             f"label ids from {low:g} to {high:g}; 0..65535 is known",
             "label.not-whole",
         )
-    return voxels.astype(np.uint16)
 
 
 def _assign_values(meanings: Iterable[Meaning]) -> dict[str, dict[Meaning, int]]:
@@ -185,7 +197,7 @@ def _contract(
         extents = {
             value: _extent(
                 meaning.within,
-                np.flatnonzero((maps[layer] == value).any(axis=(1, 2)))
+                np.flatnonzero([(plane == value).any() for plane in maps[layer]])
                 if meaning.within == "auto"
                 else np.empty(0, np.intp),
                 spacing_z,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clnet.anatomy.contract import UNKNOWN
+from clnet.data_catalog.allocation import Allocate, in_memory
 from clnet.errors import CaseRejected
 
 __all__ = ["MAX_SHARE", "MaskStack", "Overlap"]
@@ -67,28 +69,37 @@ class MaskStack:
 
     Args:
         count: labels have the values 1 to `count`.
+        allocate: gives room for the map.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, allocate: Allocate = in_memory) -> None:
         self._sets: list[frozenset[int]] = [frozenset()]
         self._sets += [frozenset({value}) for value in range(1, count + 1)]
         self._number = {claims: number for number, claims in enumerate(self._sets)}
         self._count = count
+        self._allocate = allocate
         self._grid: NDArray[np.uint8] | NDArray[np.uint16] | None = None
 
-    def paint(self, inside: NDArray[np.bool_], value: int) -> None:
-        """Let label `value` claim the voxels `inside`, ``(Z, Y, X)``."""
+    def paint(self, mask: NDArray[Any], value: int) -> None:
+        """Let label `value` claim the voxels of `mask` above 0, ``(Z, Y, X)``."""
         if self._grid is None:
-            self._grid = np.zeros(inside.shape, np.uint8)
-        before = self._grid[inside]
+            self._grid = self._allocate(mask.shape, np.uint8)
+        for z, plane in enumerate(mask):
+            self._paint(z, plane > 0, value)
+
+    def _paint(self, z: int, inside: NDArray[np.bool_], value: int) -> None:
+        assert self._grid is not None
+        before = self._grid[z][inside]
         seen = np.flatnonzero(np.bincount(before, minlength=1)).tolist()
         after = {number: self._numbered(self._sets[number] | {value}) for number in seen}
         if len(self._sets) > 256 and self._grid.dtype == np.uint8:
-            self._grid = self._grid.astype(np.uint16)
+            narrow, self._grid = self._grid, self._allocate(self._grid.shape, np.uint16)
+            for k, plane in enumerate(narrow):
+                self._grid[k] = plane
         table = np.zeros(len(self._sets), self._grid.dtype)
         for number, new in after.items():
             table[number] = new
-        self._grid[inside] = table[before]
+        self._grid[z][inside] = table[before]
 
     def slices(self, value: int) -> NDArray[np.intp]:
         """Indices along z of the slices where the label claims a voxel."""
@@ -132,7 +143,10 @@ class MaskStack:
         for value, number in enumerate(shared, start=self._count + 1):
             table[number] = value
             values[value] = self._sets[number]
-        return table[self._grid], values
+        found = self._allocate(self._grid.shape, np.uint8)
+        for z, plane in enumerate(self._grid):
+            found[z] = table[plane]
+        return found, values
 
     def _numbered(self, claims: frozenset[int]) -> int:
         number = self._number.setdefault(claims, len(self._sets))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clnet.data_catalog.allocation import Allocate, in_memory
 from clnet.data_catalog.canonical import Canonical, grid_distance
 from clnet.errors import CaseRejected
 
@@ -42,7 +43,9 @@ def check_same_grid(image: Canonical, labels: Canonical, file: str) -> None:
         )
 
 
-def resample_labels_to(image: Canonical, labels: Canonical, file: str) -> tuple[NDArray[Any], str]:
+def resample_labels_to(
+    image: Canonical, labels: Canonical, file: str, allocate: Allocate = in_memory
+) -> tuple[NDArray[Any], str]:
     """Label ids on the image's grid by nearest neighbour, and what was done, in words.
 
     Nearest and not linear, also for masks: an id is never made up, and a thin vessel of one
@@ -56,10 +59,8 @@ def resample_labels_to(image: Canonical, labels: Canonical, file: str) -> tuple[
     # both affines map (x, y, z), arrays are (z, y, x)
     onto = np.linalg.inv(labels.affine) @ image.affine
     matrix, offset = onto[:3, :3][::-1, ::-1], onto[:3, 3][::-1]
-    ids = labels.voxels.astype(np.float64) if labels.voxels.dtype.kind == "f" else labels.voxels
-    moved = affine_transform(
-        ids, matrix, offset, output_shape=image.voxels.shape, order=0, mode="constant", cval=0
-    )
+    moved = allocate(image.voxels.shape, labels.voxels.dtype)
+    affine_transform(labels.voxels, matrix, offset, output=moved, order=0, mode="constant", cval=0)
     if labels.voxels.any() and not moved.any():
         raise CaseRejected(file, "affine", "no labelled voxel lies inside the image", "grid.apart")
     grid = " x ".join(f"{size:.3g}" for size in labels.spacing)

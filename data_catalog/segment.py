@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from clnet.data_catalog.allocation import Allocate, in_memory
 from clnet.data_catalog.volume import Volume, check_size, itk_affine
 from clnet.errors import CaseRejected
 
@@ -40,7 +41,7 @@ class Segment:
         """The file."""
         return (self.path,)
 
-    def read(self, max_bytes: int) -> Volume:
+    def read(self, max_bytes: int, allocate: Allocate = in_memory) -> Volume:
         """A mask on the file's own grid, which may be a part of the image's."""
         reader = _header(self.path)
         itemsize = 8 * max(1, reader.GetNumberOfComponents())  # whatever the type
@@ -55,7 +56,9 @@ class Segment:
         voxels = sitk.GetArrayViewFromImage(image)
         if voxels.ndim == 4:
             voxels = voxels[..., self.component]
-        inside = np.ascontiguousarray(voxels == self.value).astype(np.uint8)
+        inside = allocate(voxels.shape, np.uint8)
+        for plane, stored in zip(inside, voxels, strict=True):
+            plane[...] = stored == self.value
         return Volume(inside.T, itk_affine(image), str(self))
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from clnet.data_catalog.quota import Room
 from clnet.data_catalog.source import CaseSource
 from clnet.data_catalog.validation import Finding, IntakeRules, thumbnail
 from clnet.data_catalog.volume import Stored
-from clnet.errors import IntegrityError, NotFound
+from clnet.errors import AlreadyExists, IntegrityError, NotFound
 from clnet.storage import atomic_directory, sweep_temporaries
 
-__all__ = ["Kept", "Staging", "link_or_copy", "source_key"]
+__all__ = ["Kept", "StagedCases", "Staging", "link_or_copy", "source_key"]
 
 INGEST = 1
 """Part of every key: raise it when the same files would be stored or judged otherwise."""
@@ -60,9 +60,56 @@ class Kept:
     voxels: Path
     picture: Path
 
+    def of(self, source: CaseSource) -> Kept:
+        """The case, its findings naming the files of `source`."""
+        here = {path.name: str(path) for path in _paths(source)}
+        here |= {path.parent.name: str(path.parent) for path in _paths(source)}
+        findings = tuple(
+            found.model_copy(update={"file": here.get(found.file, found.file)})
+            for found in self.findings
+        )
+        return replace(self, findings=findings)
+
+
+class StagedCases:
+    """Finished cases in a folder, by the content that they were made from.
+
+    Several processes may add to it at once.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, key: str) -> Kept | None:
+        """The case of that content, if it was finished."""
+        folder = self.folder / key
+        try:
+            kept = _Record.model_validate_json((folder / RECORD).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+        return Kept(key, kept.case, kept.findings, folder / VOXELS, folder / PICTURE)
+
+    def keep(
+        self, key: str, case_id: str, content: CaseContent, findings: Sequence[Finding]
+    ) -> Kept:
+        """Write a case, whole or not at all."""
+        target = self.folder / key
+        try:
+            with atomic_directory(target) as folder:
+                record = write_case(folder / VOXELS, case_id, content)
+                (folder / PICTURE).write_bytes(thumbnail(content))
+                kept = _Record(case=record, findings=_bare(findings))
+                (folder / RECORD).write_text(kept.model_dump_json(), encoding="utf-8")
+        except AlreadyExists:  # by a worker that outlived the contribution before this one
+            found = self.find(key)
+            if found is None:
+                raise
+            return found
+        return Kept(key, record, tuple(findings), target / VOXELS, target / PICTURE)
+
 
 class Staging:
-    """Finished cases by the content that they were made from.
+    """What a contribution need not make again: staged cases, and those of earlier versions.
 
     A case is written once: here, or found in an earlier version of the same dataset. A version
     takes its cases as hard links, so that nothing is lost when a process dies between the two.
@@ -76,53 +123,35 @@ class Staging:
 
     def __init__(self, folder: Path, versions: Iterable[Dataset], room: Room | None = None) -> None:
         self.folder = folder
+        self.cases = StagedCases(folder)
         self._room = room
         self._earlier = {key: found for v in versions for key, found in _index(v)}
         if folder.is_dir():
             sweep_temporaries(folder)
 
+    @property
+    def earlier(self) -> frozenset[str]:
+        """Keys of the cases of earlier versions."""
+        return frozenset(self._earlier)
+
     def find(self, key: str, source: CaseSource) -> Kept | None:
         """The case if it was finished before; its findings name the files of `source`."""
-        kept = self._staged(key) or self._stored(key)
-        if kept is None:
-            return None
-        here = {path.name: str(path) for path in _paths(source)}
-        here |= {path.parent.name: str(path.parent) for path in _paths(source)}
-        findings = tuple(
-            found.model_copy(update={"file": here.get(found.file, found.file)})
-            for found in kept.findings
-        )
-        return Kept(key, kept.record, findings, kept.voxels, kept.picture)
+        kept = self.cases.find(key) or self._stored(key)
+        return None if kept is None else kept.of(source)
 
-    def keep(
-        self, key: str, case_id: str, content: CaseContent, findings: Sequence[Finding]
-    ) -> Kept:
-        """Write a case, whole or not at all.
+    def admit(self, kept: Kept) -> Kept:
+        """Count a case that was just written.
 
         Raises:
             QuotaExceeded: there is no room for more.
         """
-        target = self.folder / key
-        with atomic_directory(target) as folder:
-            record = write_case(folder / VOXELS, case_id, content)
-            (folder / PICTURE).write_bytes(thumbnail(content))
-            kept = _Record(case=record, findings=_bare(findings))
-            (folder / RECORD).write_text(kept.model_dump_json(), encoding="utf-8")
         if self._room is not None:
-            self._room.take(record, target / VOXELS)
-        return Kept(key, record, tuple(findings), target / VOXELS, target / PICTURE)
+            self._room.take(kept.record, kept.voxels)
+        return kept
 
     def clear(self) -> None:
         """Forget everything that was not published."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _staged(self, key: str) -> Kept | None:
-        folder = self.folder / key
-        try:
-            kept = _Record.model_validate_json((folder / RECORD).read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return None
-        return Kept(key, kept.case, kept.findings, folder / VOXELS, folder / PICTURE)
 
     def _stored(self, key: str) -> Kept | None:
         if key not in self._earlier:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from clnet.data_catalog.allocation import Allocate, in_memory, slabs
 from clnet.data_catalog.container import check_nifti_header, check_packed, check_self_contained
 from clnet.errors import CaseRejected
 
@@ -74,8 +75,8 @@ class Stored(Protocol):
     def files(self) -> tuple[Path, ...]:
         """All files that hold it."""
 
-    def read(self, max_bytes: int) -> Volume:
-        """Its voxels.
+    def read(self, max_bytes: int, allocate: Allocate = in_memory) -> Volume:
+        """Its voxels, in arrays that `allocate` gives.
 
         Raises:
             CaseRejected: unusable, or larger than `max_bytes` by its headers.
@@ -83,13 +84,18 @@ class Stored(Protocol):
 
 
 def read_volume(
-    path: Path | Stored, max_bytes: int = DEFAULT_MAX_BYTES, max_ratio: float | None = None
+    path: Path | Stored,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    max_ratio: float | None = None,
+    allocate: Allocate = in_memory,
 ) -> Volume:
     """Read a three-dimensional scalar image (NIfTI, NRRD or MHA), or what knows how to be read.
 
     Args:
         max_bytes: largest volume, in bytes of voxels by the header.
         max_ratio: how many times its size a large file may unpack to; no limit by default.
+        allocate: gives the arrays. NIfTI is read into them in slabs; NRRD and MHA are read by
+            SimpleITK, which holds the whole file meanwhile.
 
     Raises:
         CaseRejected: missing, unreadable, truncated, not 3D, not scalar, without an
@@ -97,20 +103,20 @@ def read_volume(
             itself allow by its header, which is read first.
     """
     if not isinstance(path, Path):
-        return path.read(max_bytes)
+        return path.read(max_bytes, allocate)
     file = str(path)
     if not path.is_file():
         raise CaseRejected(file, "file", "not found", "file.missing")
     if path.name.endswith(NIFTI):
-        return _read_nifti(path, max_bytes, max_ratio)
+        return _read_nifti(path, max_bytes, max_ratio, allocate)
     if path.name.endswith(ITK):
-        return _read_itk(path, max_bytes, max_ratio)
+        return _read_itk(path, max_bytes, max_ratio, allocate)
     raise CaseRejected(
         file, "file", f"format not known; give one of {', '.join(SUFFIXES)}", "file.format"
     )
 
 
-def _read_nifti(path: Path, max_bytes: int, max_ratio: float | None) -> Volume:
+def _read_nifti(path: Path, max_bytes: int, max_ratio: float | None, allocate: Allocate) -> Volume:
     import nibabel as nib
 
     file = str(path)
@@ -134,11 +140,7 @@ def _read_nifti(path: Path, max_bytes: int, max_ratio: float | None) -> Volume:
                     "image.orientation-unset",
                 )
             affine = np.asarray(image.affine, dtype=np.float64)
-            scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
-            proxy = image.dataobj
-            # float32 holds every integer that a CT may use, in half of the default's memory
-            values = proxy.__array__(np.float32) if scaled else proxy.get_unscaled()
-            voxels = np.asarray(values).reshape(shape)
+            voxels = _nifti_voxels(stream, image.dataobj, shape, allocate)
             if isinstance(stream, gzip.GzipFile):
                 _read_to_end(file, stream, max_bytes)
     except CaseRejected:
@@ -146,6 +148,38 @@ def _read_nifti(path: Path, max_bytes: int, max_ratio: float | None) -> Volume:
     except Exception as error:  # noqa: BLE001 - a damaged file makes the parser raise anything
         raise _unreadable(file, error) from None
     return Volume(voxels, affine, file, _nifti_texts(header))
+
+
+def _nifti_voxels(
+    stream: gzip.GzipFile | BufferedReader,
+    proxy: Any,
+    shape: tuple[int, ...],
+    allocate: Allocate,
+) -> NDArray[Any]:
+    """Voxels, rescaled, read slab by slab."""
+    from nibabel.volumeutils import apply_read_scaling
+
+    slope, inter = np.asanyarray(proxy.slope), np.asanyarray(proxy.inter)
+    scaled = (slope, inter) != (1.0, 0.0)
+    # float32 holds every integer that a CT may use, in half of the default's memory
+    voxels = allocate(shape[::-1], np.float32 if scaled else proxy.dtype)
+    stream.seek(proxy.offset)
+    for slab in slabs(voxels):
+        stored = np.empty(voxels[slab].shape, proxy.dtype) if scaled else voxels[slab]
+        _fill(stored, stream)
+        if scaled:
+            voxels[slab] = apply_read_scaling(stored, slope, inter)
+    return voxels.T
+
+
+def _fill(array: NDArray[Any], stream: gzip.GzipFile | BufferedReader) -> None:
+    room = array.reshape(-1).view(np.uint8).data
+    done = 0
+    while done < len(room):
+        count = stream.readinto(room[done:])
+        if not count:
+            raise EOFError("the file ends before the last voxel")
+        done += count
 
 
 def _check_start(path: Path, start: bytes) -> Any:
@@ -199,7 +233,7 @@ def _read_to_end(file: str, stream: gzip.GzipFile, max_bytes: int) -> None:
             )
 
 
-def _read_itk(path: Path, max_bytes: int, max_ratio: float | None) -> Volume:
+def _read_itk(path: Path, max_bytes: int, max_ratio: float | None, allocate: Allocate) -> Volume:
     import SimpleITK as sitk  # noqa: N813
 
     file = str(path)
@@ -229,8 +263,10 @@ def _read_itk(path: Path, max_bytes: int, max_ratio: float | None) -> Volume:
         image = reader.Execute()
     except RuntimeError as error:
         raise _unreadable(file, error) from None
-    voxels = sitk.GetArrayFromImage(image).T.reshape(shape, order="A")
-    return Volume(voxels, itk_affine(image), file, _itk_texts(reader))
+    stored = sitk.GetArrayViewFromImage(image).reshape(shape[::-1])
+    voxels = allocate(stored.shape, stored.dtype)
+    voxels[...] = stored
+    return Volume(voxels.T, itk_affine(image), file, _itk_texts(reader))
 
 
 def _itk_texts(reader: Any) -> dict[str, str]:

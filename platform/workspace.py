@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from clnet.data_catalog import Catalog
     from clnet.decoders_registry import Registry
+    from clnet.platform.case_workers import CaseWorkers
 
 __all__ = ["Workspace"]
 
@@ -55,6 +56,7 @@ class Workspace:
         """The catalog of datasets."""
         from clnet.data_catalog import Catalog
         from clnet.model.preparers import PREPARERS
+        from clnet.model.scratch import Scratch
 
         return Catalog(
             self.datasets,
@@ -62,7 +64,14 @@ class Workspace:
             preparers=PREPARERS,
             plans_max_bytes=self.plans_max_bytes,
             fetched_max_bytes=self.fetched_max_bytes,
+            allocate=Scratch().zeros,
         )
+
+    def case_workers(self, count: int, ray: str | None = None) -> CaseWorkers:
+        """What judges and keeps `count` cases of a contribution at once, on Ray."""
+        from clnet.platform.case_workers import CaseWorkers
+
+        return CaseWorkers(count, ray, self.ray_token)
 
     @property
     def runs(self) -> Path:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from clnet.data_catalog.bundles.reading import BundleReader
-from clnet.data_catalog.case import CaseContent
+from clnet.data_catalog.case_work import CaseOutcome
 from clnet.data_catalog.ingest import judge_read
 from clnet.data_catalog.intake import Intake
 from clnet.data_catalog.manifest import content_sha256
 from clnet.data_catalog.source import CaseSource
-from clnet.data_catalog.staging import Kept, Staging
-from clnet.data_catalog.validation import IntakeRules, KnownScan, check_together, from_rejection
+from clnet.data_catalog.staging import Staging
+from clnet.data_catalog.validation import IntakeRules, KnownScan, check_together
 from clnet.errors import CaseRejected
 
 __all__ = ["take_bundle"]
@@ -38,7 +38,9 @@ def take_bundle(
     intake = Intake(bundle.manifest.name, rules)
     total = len(bundle.manifest.cases)
     for index, case in enumerate(bundle.manifest.cases):
-        _take_one(intake, bundle, index, max_bytes, staging)
+        file = bundle.file(index)
+        source = CaseSource(case.record.id, Path(file), Path(file).parent)
+        intake.add(source, _take_one(bundle, index, source, rules, max_bytes, staging))
         if progress is not None:
             progress((index + 1) / total, case.record.id)
     intake.findings += check_together(bundle.signer.site, intake.records, known)
@@ -46,37 +48,27 @@ def take_bundle(
 
 
 def _take_one(
-    intake: Intake, bundle: BundleReader, index: int, max_bytes: int, staging: Staging | None
-) -> None:
+    bundle: BundleReader,
+    index: int,
+    source: CaseSource,
+    rules: IntakeRules,
+    max_bytes: int,
+    staging: Staging | None,
+) -> CaseOutcome:
     record = bundle.manifest.cases[index].record
-    file = bundle.file(index)
-    source = CaseSource(record.id, Path(file), Path(file).parent)
-    key = content_sha256({"bundled": record.sha256, "id": record.id, "by": intake.rules.of_cases()})
+    key = content_sha256({"bundled": record.sha256, "id": record.id, "by": rules.of_cases()})
     kept = staging.find(key, source) if staging is not None else None
-    if kept is None:
-        try:
-            content = bundle.content(index, max_bytes)
-        except CaseRejected as rejection:
-            intake.rejections[record.id] = rejection
-            intake.findings.append(from_rejection(rejection, record.id))
-            return
-        kept = _judged(intake, key, source, content, staging)
-        if kept is None:
-            return
-    intake.kept.append(kept)
-    intake.records.append((kept.record, file))
-    intake.findings += kept.findings
-
-
-def _judged(
-    intake: Intake, key: str, source: CaseSource, content: CaseContent, staging: Staging | None
-) -> Kept | None:
-    judged = judge_read(source, content, (), intake.rules)
+    if kept is not None:
+        return CaseOutcome.of(kept)
+    try:
+        content = bundle.content(index, max_bytes)
+    except CaseRejected as rejection:
+        return CaseOutcome.rejected(source, rejection)
+    judged = judge_read(source, content, (), rules)
     if judged.rejection is not None:
-        intake.rejections[source.id] = judged.rejection
-        intake.findings += judged.findings
-        return None
+        return CaseOutcome(judged.findings, rejection=judged.rejection)
     if staging is None:
-        intake.add_trial(source, content, judged.findings)
-        return None
-    return staging.keep(key, source.id, content, judged.findings)
+        return CaseOutcome.trial(source, content, judged.findings)
+    return CaseOutcome.of(
+        staging.admit(staging.cases.keep(key, source.id, content, judged.findings))
+    )

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from clnet.data_catalog.allocation import Allocate, in_memory
 from clnet.data_catalog.dicom.header import numbers, read_header
 from clnet.data_catalog.dicom.identity import identifying_tags
 from clnet.data_catalog.volume import Volume, check_size
@@ -40,7 +40,7 @@ class SegmentFrames:
         """The SEG object."""
         return (self.path,)
 
-    def read(self, max_bytes: int) -> Volume:
+    def read(self, max_bytes: int, allocate: Allocate = in_memory) -> Volume:
         """A mask on the grid of the frames, which may be a part of the image's.
 
         Raises:
@@ -74,12 +74,13 @@ class SegmentFrames:
                 "fractional: values between 0 and 1; store it as BINARY, at a threshold you chose",
             )
         check_size(str(self), frames.shape[:3], np.dtype(np.uint8), max_bytes)
-        inside: NDArray[np.uint8] = np.max(frames, axis=3).astype(np.uint8)
-        voxels = inside.transpose(2, 1, 0)
+        inside = allocate(frames.shape[:3], np.uint8)
+        for plane, segments in zip(inside, frames, strict=True):
+            plane[...] = segments.max(axis=2)
         affine = np.array(found.affine, dtype=np.float64)[:, [2, 1, 0, 3]]
         affine[:2] *= -1
         texts = identifying_tags(segmentation)
-        return Volume(np.ascontiguousarray(voxels), affine, str(self), texts)
+        return Volume(inside.transpose(2, 1, 0), affine, str(self), texts)
 
 
 def read_segment_names(path: Path) -> dict[str, tuple[int, ...]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clnet.data_catalog.allocation import Allocate, in_memory
 from clnet.data_catalog.dicom.header import numbers, read_header
 from clnet.data_catalog.dicom.identity import identifying_tags
 from clnet.data_catalog.volume import DEFAULT_MAX_BYTES, Volume, check_size
@@ -77,21 +78,23 @@ class DicomSeries:
         """
         return _stack(self.folder, self.files)
 
-    def read(self, max_bytes: int = DEFAULT_MAX_BYTES) -> Volume:
+    def read(self, max_bytes: int = DEFAULT_MAX_BYTES, allocate: Allocate = in_memory) -> Volume:
         """Its voxels in HU, rescaled slice by slice; int16 where every value is whole."""
         stack = self.stack()
         check_size(str(self), stack.shape, np.dtype(np.float32), max_bytes)
         columns, rows, _ = stack.shape
-        voxels: NDArray[Any] = np.empty(stack.shape, np.int16)
+        voxels = allocate(stack.shape[::-1], np.int16)
         texts: dict[str, str] = {}
         for k, path in enumerate(stack.files):
             header = read_header(path, pixels=True)
             texts |= identifying_tags(header)
             plane = _pixels(header, path, (rows, columns))
             if plane.dtype.kind == "f" and voxels.dtype.kind != "f":
-                voxels = voxels.astype(np.float32)
-            voxels[:, :, k] = plane.T
-        return Volume(voxels, stack.affine, str(self), texts)
+                whole, voxels = voxels, allocate(voxels.shape, np.float32)
+                for before in range(k):
+                    voxels[before] = whole[before]
+            voxels[k] = plane
+        return Volume(voxels.T, stack.affine, str(self), texts)
 
 
 @lru_cache(maxsize=4)  # every ROI of a structure set asks for the grid again

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clnet.data_catalog.allocation import Allocate, in_memory
 from clnet.data_catalog.dicom.header import read_header
 from clnet.data_catalog.dicom.rasterise import fill
 from clnet.data_catalog.dicom.series import DicomSeries
@@ -52,7 +53,7 @@ class Contours:
         """The RTSTRUCT."""
         return (self.path,)
 
-    def read(self, max_bytes: int) -> Volume:
+    def read(self, max_bytes: int, allocate: Allocate = in_memory) -> Volume:
         """A mask on the grid of the series.
 
         Contours of one slice are joined by the even-odd rule; the same contour twice counts
@@ -78,10 +79,10 @@ class Contours:
             outline = np.ascontiguousarray(points[:, :2])
             slices.setdefault(k, {})[outline.tobytes()] = outline
         self._check_spread(sorted(slices))
-        voxels = np.zeros(stack.shape, np.uint8)
+        voxels = allocate(stack.shape[::-1], np.uint8)
         for k, contours in slices.items():
-            voxels[:, :, k] = fill(contours.values(), stack.shape[:2])
-        return Volume(voxels, stack.affine, str(self))
+            voxels[k] = fill(contours.values(), stack.shape[:2]).T
+        return Volume(voxels.T, stack.affine, str(self))
 
     def _points(self, contour: Dataset, to_voxels: NDArray[np.float64]) -> NDArray[np.float64]:
         try:

@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 
 from clnet.data_catalog.hounsfield import as_hounsfield
-from clnet.data_catalog.spooling import spool_hounsfield
 from clnet.data_catalog.volume import read_volume
 from clnet.errors import CaseRejected
 from clnet.model.scratch import Scratch
@@ -28,7 +27,8 @@ def hu(shape: tuple[int, int, int] = (9, 8, 7), dtype: Any = np.int16) -> NDArra
 
 def spooled(path: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     scratch = Scratch(path.parent)
-    return spool_hounsfield(path, scratch.zeros, scratch.folder)
+    volume = read_volume(path, allocate=scratch.zeros)
+    return as_hounsfield(volume.voxels, str(path), scratch.zeros), volume.affine
 
 
 def lies_in_a_file(array: Any) -> bool:

@@ -13,6 +13,7 @@ from clnet.cli.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
     PassphraseOption,
+    RayOption,
     WorkspaceOption,
     open_datasets,
     passphrase_in,
@@ -95,6 +96,13 @@ def contribute(
         Path | None,
         typer.Option(metavar="DIR", help="Write report.json and report.html, with pictures."),
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Cases at once, on Ray; each takes some 0.5 GiB whatever the scan."
+        ),
+    ] = 1,
+    ray: RayOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -107,11 +115,18 @@ def contribute(
 
     known = load_recipe(recipe) if recipe else None
     rules = IntakeRules(strict, deidentify, resample, frozenset(accept or ()))
-    datasets = open_datasets(workspace)
+    datasets = open_datasets(workspace, ray)
     if dry_run:
         with progress(f"validating {name}") as tell:
             judgement = datasets.validate(
-                name, source, mapping, tell, format=format, recipe=known, rules=rules
+                name,
+                source,
+                mapping,
+                tell,
+                format=format,
+                recipe=known,
+                rules=rules,
+                workers=workers,
             )
         show_judgement(judgement, report, as_json=as_json)
         raise typer.Exit(2 if judgement.report.refused else 0)
@@ -131,6 +146,7 @@ def contribute(
                 recipe=known,
                 rules=rules,
                 tell=judged.append,
+                workers=workers,
             )
     except InputError:
         if judged:

@@ -80,15 +80,15 @@ def open_hub(workspace: Path, ray: str | None = None) -> Hub:
     return connect(workspace, ray=ray)
 
 
-def open_datasets(workspace: Path) -> Datasets:
+def open_datasets(workspace: Path, ray: str | None = None) -> Datasets:
     """The datasets of a workspace: a site's own, where its token is set."""
     from clnet.hub import connect
     from clnet.settings import Settings
 
     token = Settings().site_token()
-    return (
-        connect(workspace).datasets if token is None else connect(workspace, token=token).datasets
-    )
+    if token is None:
+        return connect(workspace, ray=ray).datasets
+    return connect(workspace, token=token).datasets
 
 
 def passphrase_in(file: Path | None) -> str | None:

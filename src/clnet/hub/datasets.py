@@ -15,6 +15,7 @@ from clnet.data_catalog import (
     Catalog,
     CrossSiteDuplicate,
     Dataset,
+    Execute,
     ExportFormat,
     IntakeRules,
     Judgement,
@@ -47,13 +48,21 @@ class Datasets:
 
     Args:
         catalog, registry: of the hub.
+        workers: gives what judges so many cases at once.
         access: whose hands they are in; a site sees and changes its own alone.
     """
 
-    def __init__(self, catalog: Catalog, registry: Registry, access: Access = OWNER) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        registry: Registry,
+        workers: Callable[[int], Execute],
+        access: Access = OWNER,
+    ) -> None:
         self._catalog = catalog
         self._registry = registry
         self._access = access
+        self._workers = workers
 
     def contribute(
         self,
@@ -67,6 +76,7 @@ class Datasets:
         recipe: str | Path | Recipe | None = None,
         rules: IntakeRules | None = None,
         tell: Callable[[Judgement], None] | None = None,
+        workers: int = 1,
     ) -> Dataset:
         """Store a new version of a dataset from the cases that pass validation.
 
@@ -87,6 +97,8 @@ class Datasets:
                 its id, or a YAML file of your own.
             rules: how strictly to judge.
             tell: given the report, whether the contribution is stored or refused.
+            workers: cases at once, on the hub's Ray; one in this process by default. Each takes
+                some hundred MiB, however large the scans are.
 
         Raises:
             CaseRejected: one case at fault refuses it all (it is the only one, or `rules` are
@@ -115,6 +127,7 @@ class Datasets:
                 rules=rules,
                 tell=tell,
                 allowance=allowance,
+                execute=self._execute(workers),
             )
         elif format is not None or recipe is not None:
             raise InputError("format and recipe go with a folder; cases are given as files")
@@ -130,6 +143,7 @@ class Datasets:
                 rules=rules,
                 tell=tell,
                 allowance=allowance,
+                execute=self._execute(workers),
             )
         self._record(dataset)
         return dataset
@@ -223,6 +237,11 @@ class Datasets:
         self._access.require_seen(f"{site}/")
         return self._catalog.usage(site)
 
+    def _execute(self, workers: int) -> Execute | None:
+        if workers < 1:
+            raise InputError(f"{workers} workers: at least one is needed")
+        return self._workers(workers) if workers > 1 else None
+
     def _record(self, dataset: Dataset) -> None:
         self._registry.record_dataset(
             dataset.ref,
@@ -261,6 +280,7 @@ class Datasets:
         format: str | None = None,
         recipe: str | Path | Recipe | None = None,
         rules: IntakeRules | None = None,
+        workers: int = 1,
     ) -> Judgement:
         """Judge what :meth:`contribute` would be given, and store nothing.
 
@@ -274,10 +294,19 @@ class Datasets:
         if not isinstance(source, str | Path):
             if meanings is None:
                 raise InputError("cases given as files need a mapping")
-            return self._catalog.validate(name, source, meanings, progress, rules)
+            return self._catalog.validate(
+                name, source, meanings, progress, rules, execute=self._execute(workers)
+            )
         known = recipe if isinstance(recipe, Recipe | None) else load_recipe(recipe)
         return self._catalog.validate_folder(
-            name, Path(source), meanings, progress, format=format, recipe=known, rules=rules
+            name,
+            Path(source),
+            meanings,
+            progress,
+            format=format,
+            recipe=known,
+            rules=rules,
+            execute=self._execute(workers),
         )
 
     def withdraw(self, ref: str, reason: str, *, erase: bool = False) -> Touched:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, overload
@@ -93,7 +93,8 @@ class Hub:
         """Datasets that sites contributed."""
         from clnet.hub.datasets import Datasets
 
-        return Datasets(self.catalog, self.registry)
+        workers = partial(self.workspace.case_workers, ray=self.ray)
+        return Datasets(self.catalog, self.registry, workers)
 
     @cached_property
     def sites(self) -> Sites:

@@ -115,11 +115,13 @@ def segment_file(
         CaseRejected: the file cannot be read, or is not a CT in HU.
         UnknownAnatomy: a name that the vocabulary does not know.
     """
-    from clnet.data_catalog.spooling import spool_hounsfield
+    from clnet.data_catalog.hounsfield import as_hounsfield
+    from clnet.data_catalog.volume import read_volume
     from clnet.model.scratch import Scratch
 
     scratch = Scratch()
-    hu, affine = spool_hounsfield(file, scratch.zeros, scratch.folder)
+    volume = read_volume(file, allocate=scratch.zeros)
+    hu, affine = as_hounsfield(volume.voxels, str(file), scratch.zeros), volume.affine
     result = model.segment(
         hu, affine, anatomies, progress, memory_budget=memory_budget, cancelled=cancelled
     )

@@ -64,7 +64,10 @@ class SiteHub:
     @cached_property
     def datasets(self) -> Datasets:
         """The site's datasets."""
-        return Datasets(self._workspace.catalog(), self._registry, Access(self._site))
+        workspace = self._workspace
+        return Datasets(
+            workspace.catalog(), self._registry, workspace.case_workers, Access(self._site)
+        )
 
     def usage(self) -> Usage:
         """What the site keeps here."""
