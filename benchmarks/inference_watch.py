@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MemoryWatch", "Sample"]
+__all__ = ["MemoryWatch", "Sample", "memory_of"]
 
 EVERY = 0.01  # seconds
 MOUNTS = Path("/proc/self/mounts")
@@ -87,6 +87,11 @@ class MemoryWatch:
                     _kill(pid)
                 return
             time.sleep(EVERY)
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of anonymous memory of one process; 0 if it is gone."""
+    return _status(pid).get("RssAnon", 0)
 
 
 def _family(pid: int) -> Iterator[int]:
