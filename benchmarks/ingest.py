@@ -96,10 +96,10 @@ def contribute(place: Path, source: Path, workers: int) -> tuple[float, str]:
 def worker_memory(place: Path, sources: Sequence[Path]) -> list[int]:
     """Bytes that a worker takes over its start while it takes in the scans of each source."""
     peaks = []
-    with ray_runtime(num_cpus=2, token_file=place.parent / "ray-token"):
+    with ray_runtime(num_cpus=2, token_file=place.parent / "ray-token"), WorkerWatch() as watch:
         for source in sources:
-            with WorkerWatch() as watch:
-                contribute(place, source, 2)
+            watch.peak = 0
+            contribute(place, source, 2)
             peaks.append(watch.peak)
     return peaks
 
