@@ -9,7 +9,7 @@ import pytest
 import zarr
 from tiny_scans import MAPPING, SPACING, TERMS, case, lps_affine, organs, save, scan
 
-from clnet.data_catalog import CaseSource, Catalog, IntakeRules, Terms, find_cases
+from clnet.data_catalog import CaseSource, Catalog, IntakeRules, Terms, open_source
 from clnet.errors import CaseRejected, InputError, IntegrityError, NotFound
 
 
