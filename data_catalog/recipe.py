@@ -142,7 +142,7 @@ class Recipe(BaseModel):
             )
         others = [case.id for case in source.cases if not own(case.id)]
         if others:
-            told = f"{len(others)} cases that are not of recipe {self.id} left out: {some(others)}"
+            told = f"cases of other scans than {self.id} left out ({len(others)}): {some(others)}"
             note = finding("source.left-out", str(folder), "", told)
             found = replace(found, findings=(*findings, note))
         return found.usable(folder)

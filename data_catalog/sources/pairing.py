@@ -33,14 +33,9 @@ class Pairing:
         self._findings: list[Finding] = []
         self._broken: set[str] = set()
 
-    @property
-    def ids(self) -> frozenset[str]:
-        """Of the cases of which something was found."""
-        return frozenset(self._images.keys() | self._labelled | self._broken)
-
-    @property
-    def _labelled(self) -> set[str]:
-        return self._maps.keys() | self._masks.keys()
+    def __contains__(self, case: str) -> bool:
+        """Whether something was found of a case."""
+        return any(case in found for found in (self._images, self._maps, self._masks, self._broken))
 
     def image(self, case: str, path: Path) -> None:
         """A file is the CT of a case."""
@@ -62,7 +57,7 @@ class Pairing:
     def left_out(self, what: str, names: list[str]) -> None:
         """Note what belongs to no case, if there is something."""
         if names:
-            told = f"{len(names)} {what} left out: {some(names)}"
+            told = f"{what} left out ({len(names)}): {some(names)}"
             self._findings.append(finding("source.left-out", str(self._folder), "", told))
 
     def cases(self, *, test_images: bool = False) -> SourceFolder:
@@ -76,7 +71,7 @@ class Pairing:
         """
         whole: list[CaseSource] = []
         unlabelled: list[str] = []
-        labelled = self._labelled
+        labelled = self._maps.keys() | self._masks.keys()
         for case in sorted(self._images.keys() | labelled):
             if case in self._broken:
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clnet.data_catalog.source import stem, image_files
+from clnet.data_catalog.source import image_files, stem
 from clnet.data_catalog.sources.folder import SourceFolder, folders_in
 from clnet.data_catalog.sources.pairing import Pairing
 from clnet.errors import CaseRejected
@@ -60,11 +60,11 @@ def _add(found: Pairing, case: Path) -> bool:
     if len(masks) > 1:
         told = f"masks in {' and in '.join(masks)}; keep one of them"
         found.fault(case.name, CaseRejected(str(case), "labels", told, "case.ambiguous"))
-    if files and case.name not in found.ids:
+    if files and case.name not in found:
         there = ", ".join(path.name for _, path in files)
         told = f"none is called as images are (ct, image, img ...); there are {there}"
         found.fault(case.name, CaseRejected(str(case), "image", told, "case.no-image"))
-    return case.name in found.ids
+    return case.name in found
 
 
 def _masks(folder: Path) -> list[tuple[str, Path]]:

@@ -46,21 +46,22 @@ def cases(folder: Path) -> SourceFolder:
     if not index.series and not index.damaged:
         raise InputError(f"{folder}: no CT series ({index.others} other DICOM objects)")
     labels: dict[str, dict[str, Path | Stored]] = {}
-    faults: list[tuple[str | Path, CaseRejected]] = []
+    faults: list[tuple[str | None, CaseRejected]] = []  # of a series, or of none
+    beside = _by_folder(index) if index.damaged else {}
     for file in index.damaged:
-        slices_of: list[str] = [] if file.labels else _beside(file.path, index)
-        faults += [(of, file.rejection) for of in (slices_of or (file.path,))]
+        of = set() if file.labels else beside.get(file.path.parent, set())
+        faults += [(uid, file.rejection) for uid in sorted(of)] or [(None, file.rejection)]
     for one in index.labels:
         try:
             uid = _series_of(one, index)
         except CaseRejected as rejection:
-            faults.append((one.path, rejection))
+            faults.append((None, rejection))
             continue
         try:
             _join(labels.setdefault(uid, {}), one, index.series[uid])
         except CaseRejected as rejection:
             faults.append((uid, rejection))
-    spoilt = {of for of, _ in faults if isinstance(of, str)}
+    spoilt = {uid for uid, _ in faults if uid is not None}
     labelled = {uid for uid in index.series if labels.get(uid)} | spoilt
     if not labelled and not faults:
         raise InputError(
@@ -68,27 +69,30 @@ def cases(folder: Path) -> SourceFolder:
         )
     ids = _ids({uid: index.series[uid].folder for uid in sorted(labelled)}, folder)
     findings = [
-        from_rejection(
-            rejection, ids[of] if isinstance(of, str) else of.relative_to(folder).as_posix()
-        )
-        for of, rejection in faults
+        from_rejection(rejection, _within(folder, rejection) if uid is None else ids[uid])
+        for uid, rejection in faults
     ]
     left = [one.folder for uid, one in index.series.items() if uid not in labelled]
     if left:
         names = some(one.relative_to(folder).as_posix() for one in left)
-        told = f"{len(left)} CT series without labels left out: {names}"
+        told = f"CT series without labels left out ({len(left)}): {names}"
         findings.append(finding("source.left-out", str(folder), "", told))
     whole = [CaseSource(ids[uid], index.series[uid], labels[uid]) for uid in labelled - spoilt]
     return SourceFolder(sorted(whole, key=lambda case: case.id), findings=tuple(findings))
 
 
-def _beside(path: Path, index: Index) -> list[str]:
-    """Series with a slice in the folder of a file."""
-    return [
-        uid
-        for uid, series in index.series.items()
-        if any(one.parent == path.parent for one in series.files)
-    ]
+def _within(folder: Path, rejection: CaseRejected) -> str:
+    """What stands for the case where a file belongs to none."""
+    return Path(rejection.file).relative_to(folder).as_posix()
+
+
+def _by_folder(index: Index) -> dict[Path, set[str]]:
+    """The series that have slices in a folder."""
+    found: dict[Path, set[str]] = {}
+    for uid, series in index.series.items():
+        for path in series.files:
+            found.setdefault(path.parent, set()).add(uid)
+    return found
 
 
 def _join(found: dict[str, Path | Stored], one: LabelObject, series: DicomSeries) -> None:

@@ -19,6 +19,6 @@ def detect(folder: Path) -> bool:
 def cases(folder: Path) -> SourceFolder:
     """Every folder that has the CT or masks."""
     found = LAYOUT.pair(folder)
-    others = [one.name for one in folders_in(folder) if one.name not in found.ids]
+    others = [one.name for one in folders_in(folder) if one.name not in found]
     found.left_out("folders with neither CT nor masks", others)
     return found.cases()
