@@ -14,7 +14,7 @@ from clnet.data_catalog.plan_store import PlanStore
 from clnet.data_catalog.quota import Allowance, Usage
 from clnet.data_catalog.read_ahead import ReadAhead
 from clnet.data_catalog.recipe import Recipe, load_recipe, recipes
-from clnet.data_catalog.source import CaseSource, find_cases
+from clnet.data_catalog.source import CaseSource
 from clnet.data_catalog.sources import Layout, SourceFolder, format_names, open_source
 from clnet.data_catalog.stream import DatasetPin, PatchStream, StreamSpec, split_cases
 from clnet.data_catalog.teaching import LabelUse, Taught, check_teachable
@@ -60,7 +60,6 @@ __all__ = [
     "Usage",
     "check_teachable",
     "export",
-    "find_cases",
     "fingerprint",
     "format_names",
     "load_recipe",

@@ -28,6 +28,7 @@ from clnet.data_catalog.staging import Staging
 from clnet.data_catalog.terms import Terms
 from clnet.data_catalog.validation import (
     CrossSiteDuplicate,
+    Finding,
     IntakeRules,
     Judgement,
     KnownScan,
@@ -36,7 +37,6 @@ from clnet.data_catalog.validation import (
 from clnet.data_catalog.volume import DEFAULT_MAX_BYTES
 from clnet.errors import (
     AlreadyExists,
-    CaseRejected,
     ContractError,
     InputError,
     IntegrityError,
@@ -118,7 +118,7 @@ class Catalog:
         *,
         rules: IntakeRules | None = None,
         tell: Callable[[Judgement], None] | None = None,
-        rejected: Sequence[CaseRejected] = (),
+        seen: Sequence[Finding] = (),
         allowance: Allowance | None = None,
         execute: Execute | None = None,
     ) -> Dataset:
@@ -134,7 +134,8 @@ class Catalog:
             progress: called with a fraction and the id of the case just judged.
             rules: how strictly to judge.
             tell: given the report, whether the contribution is stored or refused.
-            rejected: what the source holds beside `cases` that is no whole case.
+            seen: findings about the source; of an error the case, none of `cases`, is listed as
+                quarantined.
             allowance: what the site may keep; no limit by default.
             execute: judges and keeps the cases; one by one in this process by default.
 
@@ -161,7 +162,7 @@ class Catalog:
                     staging.earlier,
                 )
                 intake = take_in(
-                    name, cases, work, known, staging, self._by(execute), progress, rejected
+                    name, cases, work, known, staging, self._by(execute), progress, seen
                 )
                 if intake.refused:
                     _tell(tell, intake.judgement(None))
@@ -329,7 +330,7 @@ class Catalog:
         mapping: Mapping[str, Any] | Path | LabelMapping,
         progress: Progress | None = None,
         rules: IntakeRules | None = None,
-        rejected: Sequence[CaseRejected] = (),
+        seen: Sequence[Finding] = (),
         execute: Execute | None = None,
     ) -> Judgement:
         """Judge a contribution as :meth:`contribute` would, and store nothing.
@@ -341,9 +342,9 @@ class Catalog:
         meanings = self._meanings(name, mapping)
         work = CaseWork(meanings, rules or IntakeRules(), self.max_bytes)
         known = self._known_scans(name)
-        return take_in(
-            name, cases, work, known, None, self._by(execute), progress, rejected
-        ).judgement(None)
+        return take_in(name, cases, work, known, None, self._by(execute), progress, seen).judgement(
+            None
+        )
 
     def erase(self, ref: str) -> None:
         """Remove the voxels of a version and what was planned from them; the manifest stays.
@@ -435,7 +436,7 @@ class Catalog:
             progress,
             rules=rules,
             tell=tell,
-            rejected=opened.rejected,
+            seen=opened.findings,
             allowance=allowance,
             execute=execute,
         )
@@ -455,7 +456,7 @@ class Catalog:
         """:meth:`validate` what a folder holds, see :meth:`contribute_folder`."""
         opened, meanings = _open_folder(name, Path(source), mapping, format, recipe)
         return self.validate(
-            name, opened.cases, meanings, progress, rules, opened.rejected, execute
+            name, opened.cases, meanings, progress, rules, opened.findings, execute
         )
 
     def get(self, ref: str) -> Dataset:

@@ -24,6 +24,7 @@ from clnet.data_catalog.validation import (
     Finding,
     IntakeRules,
     Subject,
+    as_rejection,
     check_identity,
     finding,
     from_rejection,
@@ -110,12 +111,7 @@ def judge_read(
     )
     found = tuple(rules.overruled(f) for f in (*seen, *judge_content(subject)))
     worst = next((f for f in found if f.severity == "error"), None)
-    return Judged(content, found, None if worst is None else _as_rejection(worst))
-
-
-def _as_rejection(worst: Finding) -> CaseRejected:
-    reason = f"{worst.explanation}. {worst.way_out}"
-    return CaseRejected(worst.file, worst.code, reason, worst.code)
+    return Judged(content, found, None if worst is None else as_rejection(worst))
 
 
 class _Reading:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from clnet.data_catalog.case_work import CaseOutcome, CaseWork, Execute
 from clnet.data_catalog.manifest import CaseRecord
@@ -18,6 +17,7 @@ from clnet.data_catalog.validation import (
     Judgement,
     KnownScan,
     Report,
+    as_rejection,
     check_together,
     from_rejection,
 )
@@ -56,6 +56,12 @@ class Intake:
         """Leave a case out that could not even be tried."""
         self.rejections[case] = rejection
         self.findings.append(from_rejection(rejection, case))
+
+    def note(self, found: Finding) -> None:
+        """Take note of what was seen before any case was read; an error keeps its case out."""
+        self.findings.append(found)
+        if found.severity == "error":
+            self.rejections.setdefault(found.case, as_rejection(found))
 
     def add(self, source: CaseSource, outcome: CaseOutcome) -> None:
         """Take note of what became of a case."""
@@ -113,7 +119,7 @@ def take_in(
     staging: Staging | None,
     execute: Execute,
     progress: Progress | None = None,
-    rejected: Sequence[CaseRejected] = (),
+    seen: Sequence[Finding] = (),
 ) -> Intake:
     """Judge every case, and keep what can be stored in `staging` (None: only a trial).
 
@@ -121,17 +127,17 @@ def take_in(
         work: what is done with a case.
         known: scans of other datasets, by the hash of their voxels.
         execute: does it, here or elsewhere.
-        rejected: what is no whole case to begin with.
+        seen: findings about the source; of an error the case is no whole one to begin with.
 
     Raises:
         InputError: there is no case at all.
         QuotaExceeded: there is no room for more.
     """
-    if not cases and not rejected:
+    if not cases and not seen:
         check_ids(cases)
     intake = Intake(name, work.rules)
-    for rejection in rejected:
-        intake.reject(Path(rejection.file).name, rejection)
+    for one in seen:
+        intake.note(one)
     named = list(_with_ids(cases))
     good = [source for source, no_id in named if no_id is None]
     outcomes: dict[str, CaseOutcome] = {}

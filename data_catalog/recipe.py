@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from clnet.anatomy import LabelMapping, load_mapping
 from clnet.anatomy.strict_yaml import load_yaml
 from clnet.data_catalog.sources import Layout, SourceFolder, format_names, open_source
+from clnet.data_catalog.sources.folder import some
 from clnet.data_catalog.terms import Obligation, Terms
+from clnet.data_catalog.validation import finding
 from clnet.errors import InputError, NotFound
 
 __all__ = ["Citation", "Recipe", "load_recipe", "recipes"]
@@ -115,17 +117,35 @@ class Recipe(BaseModel):
             InputError: the folder is not laid out so, or has no case of the recipe.
         """
         source = open_source(folder, format or self.format, None if format else self.layout)
-        if self.only is None:
+        if self.only is not None:
+            source = self._own(source, folder)
+        found = len({case.id for case in source.cases} | source.broken)
+        if found == self.cases:
             return source
-        kept = [case for case in source.cases if re.fullmatch(self.only, case.id)]
-        if not kept:
+        told = f"{found} labelled scans found; recipe {self.id} counts {self.cases}"
+        note = finding("source.count", str(folder), "", told)
+        return replace(source, findings=(*source.findings, note))
+
+    def _own(self, source: SourceFolder, folder: Path) -> SourceFolder:
+        """The cases of the recipe alone, and what was found of them."""
+
+        def own(case: str) -> bool:
+            return re.fullmatch(self.only or "", case) is not None
+
+        kept = [case for case in source.cases if own(case.id)]
+        findings = tuple(f for f in source.findings if not f.case or own(f.case))
+        found = replace(source, cases=kept, findings=findings)
+        if not kept and not found.broken:
             raise InputError(
                 f"{folder}: none of {len(source.cases)} cases is of recipe {self.id}, whose ids "
                 f"match {self.only}"
             )
-        left = len(source.cases) - len(kept)
-        notes = (f"{left} cases that recipe {self.id} leaves out",) if left else ()
-        return replace(source, cases=kept, notes=source.notes + notes)
+        others = [case.id for case in source.cases if not own(case.id)]
+        if others:
+            told = f"cases of other scans than {self.id} left out ({len(others)}): {some(others)}"
+            note = finding("source.left-out", str(folder), "", told)
+            found = replace(found, findings=(*findings, note))
+        return found.usable(folder)
 
 
 @cache

@@ -108,4 +108,4 @@ def _header(path: Path) -> Any:
 
 def _damaged(path: Path, error: RuntimeError) -> CaseRejected:
     reason = (str(error).strip().splitlines() or [""])[-1].strip()
-    return CaseRejected(str(path), "file", f"unreadable or truncated ({reason})")
+    return CaseRejected(str(path), "file", f"unreadable or truncated ({reason})", "file.unreadable")

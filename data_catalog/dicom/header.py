@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,10 @@ from clnet.errors import CaseRejected
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["is_dicom", "numbers", "read_header"]
+__all__ = ["is_dicom", "numbers", "parsing", "read_header"]
+
+UNDEFINED = 0xFFFFFFFF
+"""Length of an element that ends with a delimiter."""
 
 DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")
 
@@ -34,20 +39,49 @@ def read_header(path: Path, *, pixels: bool = False, tags: list[str] | None = No
     from pydicom import dcmread
     from pydicom.filereader import read_file_meta_info
 
+    with parsing(path):
+        syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+        if syntax in DEFLATED:
+            raise CaseRejected(
+                str(path), "file", "deflated DICOM is not read; inflate it", "file.format"
+            )
+        header = dcmread(path, stop_before_pixels=not pixels, specific_tags=tags)
+        if not pixels and _is_cut(header):  # pixels are counted where they are decoded
+            raise CaseRejected(
+                str(path), "file", "truncated: it ends within a data element", "file.unreadable"
+            )
+        return header
+
+
+@contextmanager
+def parsing(path: Path) -> Iterator[None]:
+    """Read elements of a file, most of which are only parsed when they are looked at.
+
+    Raises:
+        CaseRejected: damaged.
+    """
     try:
         with warnings.catch_warnings():
             # values outside of their representation are common and judged where they are used
             warnings.simplefilter("ignore")
-            syntax = read_file_meta_info(path).get("TransferSyntaxUID")
-            if syntax in DEFLATED:
-                raise CaseRejected(str(path), "file", "deflated DICOM is not read; inflate it")
-            return dcmread(path, stop_before_pixels=not pixels, specific_tags=tags)
+            yield
     except CaseRejected:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged file makes the parser raise anything
         raise CaseRejected(
-            str(path), "file", f"unreadable or no DICOM ({type(error).__name__}: {error})"
+            str(path),
+            "file",
+            f"unreadable or no DICOM ({type(error).__name__}: {error})",
+            "file.unreadable",
         ) from None
+
+
+def _is_cut(header: Dataset) -> bool:
+    """Whether the last element is shorter than it says, which the parser does not mind."""
+    last = list(header.keys())[-1:]
+    element: Any = header.get_item(last[0]) if last else None
+    value, length = getattr(element, "value", None), getattr(element, "length", UNDEFINED)
+    return isinstance(value, bytes) and length != UNDEFINED and len(value) < length
 
 
 def numbers(dataset: Dataset, tag: str, count: int, path: Path) -> list[float]:

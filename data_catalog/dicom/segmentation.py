@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from clnet.data_catalog.allocation import Allocate, in_memory
-from clnet.data_catalog.dicom.header import numbers, read_header
+from clnet.data_catalog.dicom.header import numbers, parsing, read_header
 from clnet.data_catalog.dicom.identity import identifying_tags
 from clnet.data_catalog.volume import Volume, check_size
 from clnet.errors import CaseRejected
@@ -91,11 +91,12 @@ def read_segment_names(path: Path) -> dict[str, tuple[int, ...]]:
     """
     header = read_header(path, tags=["SegmentSequence"])
     names: dict[str, list[int]] = {}
-    for segment in header.get("SegmentSequence") or []:
-        number = segment.get("SegmentNumber")
-        if number is not None and math.isfinite(number):
-            label = str(segment.get("SegmentLabel", "")).strip() or f"segment {number}"
-            names.setdefault(label, []).append(int(number))
+    with parsing(path):
+        for segment in header.get("SegmentSequence") or []:
+            number = segment.get("SegmentNumber")
+            if number is not None and math.isfinite(number):
+                label = str(segment.get("SegmentLabel", "")).strip() or f"segment {number}"
+                names.setdefault(label, []).append(int(number))
     if not names:
-        raise CaseRejected(str(path), "SegmentSequence", "no segment")
+        raise CaseRejected(str(path), "SegmentSequence", "no segment", "file.unreadable")
     return {label: tuple(found) for label, found in names.items()}

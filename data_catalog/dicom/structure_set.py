@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clnet.data_catalog.allocation import Allocate, in_memory
-from clnet.data_catalog.dicom.header import read_header
+from clnet.data_catalog.dicom.header import parsing, read_header
 from clnet.data_catalog.dicom.rasterise import fill
 from clnet.data_catalog.dicom.series import DicomSeries
 from clnet.data_catalog.volume import Volume, check_size
@@ -131,19 +131,23 @@ def read_roi_names(path: Path) -> dict[str, int]:
         CaseRejected: damaged, or two drawn ROIs of one name.
     """
     structures = _structures(path)
-    drawn = {
-        int(roi.get("ReferencedROINumber", -1))
-        for roi in _sequence(structures, "ROIContourSequence")
-        if _sequence(roi, "ContourSequence")
-    }
+    for tag in ("StructureSetROISequence", "ROIContourSequence"):
+        if tag not in structures:  # neither may be left out, even where nothing is drawn
+            raise CaseRejected(str(path), tag, "missing: damaged or truncated", "file.unreadable")
     names: dict[str, int] = {}
-    for roi in _sequence(structures, "StructureSetROISequence"):
-        name, number = str(roi.get("ROIName", "")).strip(), int(roi.get("ROINumber", -1))
-        if number not in drawn:
-            continue
-        if name in names:
-            raise CaseRejected(str(path), f"ROI {name!r}", "two of that name; rename one")
-        names[name] = number
+    with parsing(path):
+        drawn = {
+            int(roi.get("ReferencedROINumber", -1))
+            for roi in _sequence(structures, "ROIContourSequence")
+            if _sequence(roi, "ContourSequence")
+        }
+        for roi in _sequence(structures, "StructureSetROISequence"):
+            name, number = str(roi.get("ROIName", "")).strip(), int(roi.get("ROINumber", -1))
+            if number not in drawn:
+                continue
+            if name in names:
+                raise CaseRejected(str(path), f"ROI {name!r}", "two of that name; rename one")
+            names[name] = number
     return names
 
 

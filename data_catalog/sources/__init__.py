@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from clnet.data_catalog.sources.folder import Layout, SourceFolder
+from clnet.data_catalog.sources.folder import SourceFolder
+from clnet.data_catalog.sources.layout import Layout
 from clnet.data_catalog.sources.meaning import meanings_of
 from clnet.data_catalog.sources.recognise import format_names, looks_for, open_source
 

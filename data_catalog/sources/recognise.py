@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from clnet.data_catalog.sources import formats
-from clnet.data_catalog.sources.folder import Layout, SourceFolder
+from clnet.data_catalog.sources.folder import SourceFolder
+from clnet.data_catalog.sources.layout import Layout
 from clnet.errors import InputError
 
 __all__ = ["format_names", "looks_for", "open_source"]
@@ -29,6 +30,8 @@ class Format(Protocol):
     def cases(self, folder: Path) -> SourceFolder:
         """Its cases; headers are read where ids or labels need them, voxels never.
 
+        What is wrong with one case is a finding, and keeps no other out.
+
         Raises:
             InputError: the folder is not what it looked like.
         """
@@ -47,29 +50,29 @@ def looks_for(format: str) -> str:
 def open_source(
     folder: Path, format: str | None = None, layout: Layout | None = None
 ) -> SourceFolder:
-    """The cases of a folder.
+    """The cases of a folder, at least one.
 
     Args:
         format: one of :func:`format_names`; recognised where it is not given.
         layout: patterns of paths instead of a format.
 
     Raises:
-        InputError: no such folder or format; no format recognises the folder, or several do.
-        CaseRejected: a file that belongs to no case, or to two.
+        InputError: no such folder or format; no format recognises the folder, or several do;
+            no case in it is whole.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if layout is not None and format is None:
-        return SourceFolder(layout.cases(folder))
+        return layout.cases(folder).usable(folder)
     known = _formats()
     if format is not None:
         if format not in known:
             raise InputError(f"format {format!r}: not known; give one of {', '.join(known)}")
-        return known[format].cases(folder)
+        return known[format].cases(folder).usable(folder)
     fitting = [name for name, one in known.items() if one.detect(folder)]
     if len(fitting) == 1:
-        return known[fitting[0]].cases(folder)
+        return known[fitting[0]].cases(folder).usable(folder)
     if fitting:
         raise InputError(
             f"{folder}: looks like {' and like '.join(fitting)}; say which with --format"

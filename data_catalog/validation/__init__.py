@@ -9,7 +9,14 @@ from clnet.data_catalog.validation.across import (
     cross_site,
 )
 from clnet.data_catalog.validation.checks import judge_content
-from clnet.data_catalog.validation.findings import Finding, Severity, codes, finding, from_rejection
+from clnet.data_catalog.validation.findings import (
+    Finding,
+    Severity,
+    as_rejection,
+    codes,
+    finding,
+    from_rejection,
+)
 from clnet.data_catalog.validation.identity import check_identity
 from clnet.data_catalog.validation.report import Judgement, Report
 from clnet.data_catalog.validation.rules import IntakeRules
@@ -25,6 +32,7 @@ __all__ = [
     "Report",
     "Severity",
     "Subject",
+    "as_rejection",
     "check_identity",
     "check_together",
     "codes",

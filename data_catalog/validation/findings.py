@@ -11,7 +11,16 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from clnet.anatomy.strict_yaml import load_yaml
 from clnet.errors import CaseRejected, InputError
 
-__all__ = ["Code", "Finding", "Severity", "codes", "finding", "from_rejection"]
+__all__ = [
+    "Code",
+    "Finding",
+    "Severity",
+    "as_rejection",
+    "check_acceptable",
+    "codes",
+    "finding",
+    "from_rejection",
+]
 
 Severity = Literal["error", "warning", "info"]
 
@@ -35,12 +44,12 @@ class Code(BaseModel):
 
 
 class Finding(BaseModel):
-    """Something that a contributor should know about one case.
+    """Something that a contributor should know, most often about one case.
 
     Attributes:
         code: its kind, a key of :func:`codes`.
         file: the file at fault, as the contributor named it.
-        case: id of the case.
+        case: id of the case; empty where it is about the source as a whole.
         explanation: what was seen, with figures.
         way_out: what to do.
     """
@@ -84,6 +93,12 @@ def from_rejection(rejection: CaseRejected, case: str) -> Finding:
     """The finding that keeps a case out because reading it failed."""
     code = rejection.code if rejection.code in codes() else "case.rejected"
     return finding(code, rejection.file, case, f"{rejection.field}: {rejection.reason}")
+
+
+def as_rejection(found: Finding) -> CaseRejected:
+    """The error that says what a finding says."""
+    reason = f"{found.explanation}. {found.way_out}"
+    return CaseRejected(found.file, found.code, reason, found.code)
 
 
 def check_acceptable(accepted: frozenset[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import zarr
 from tiny_scans import MAPPING, SPACING, TERMS, case, lps_affine, organs, save, scan
 
-from clnet.data_catalog import CaseSource, Catalog, IntakeRules, Terms, find_cases
+from clnet.data_catalog import CaseSource, Catalog, IntakeRules, Terms, open_source
 from clnet.errors import CaseRejected, InputError, IntegrityError, NotFound
 
 
@@ -111,17 +111,21 @@ def test_a_folder_of_masks_is_one_case_each(catalog: Catalog, source: Path) -> N
     assert not stored.contract.known("spleen"), "a name without a mask is unknown"
 
 
-def test_a_folder_with_unpaired_files_is_refused(source: Path) -> None:
+def test_a_folder_with_unpaired_files_is_refused_if_nothing_is_whole(source: Path) -> None:
     with pytest.raises(InputError, match="images/"):
-        find_cases(source)
+        open_source(source, "images-labels")
     save(source / "images" / "c1.nii.gz", scan(1))
     (source / "labels").mkdir()
-    with pytest.raises(CaseRejected, match="no label map"):
-        find_cases(source)
-    save(source / "labels" / "c1.nii.gz", organs())
+    with pytest.raises(CaseRejected, match="none for case c1") as refusal:
+        open_source(source)
+    assert refusal.value.code == "case.no-labels"
     save(source / "labels" / "c2.nii.gz", organs())
-    with pytest.raises(CaseRejected, match="no image"):
-        find_cases(source)
+    with pytest.raises(InputError, match="no usable case"):
+        open_source(source)
+    save(source / "labels" / "c1.nii.gz", organs())
+    opened = open_source(source)
+    assert [case.id for case in opened.cases] == ["c1"]
+    assert opened.broken == {"c2"}
 
 
 @pytest.mark.parametrize(

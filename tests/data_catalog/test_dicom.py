@@ -79,7 +79,9 @@ def test_series_are_told_apart_and_those_without_labels_left_out(
             save_structure_set(source / f"rs{n}.dcm", files[0], {"liver": [box(2 + n)]})
     opened = open_source(source)
     assert [case.id for case in opened.cases] == ["series1", "series2"]
-    assert opened.notes == ("1 CT series without labels left out",)
+    (note,) = opened.findings
+    assert note.severity == "info"
+    assert note.explanation == "CT series without labels left out (1): series0"
     for n, case in enumerate(opened.cases, start=1):
         np.testing.assert_array_equal(read_volume(case.image).voxels, scan(n).T)
 
@@ -176,8 +178,8 @@ def test_labels_of_a_series_that_is_not_there_are_rejected(catalog: Catalog, sou
         file.unlink()
     opened = open_source(source)
     assert [case.id for case in opened.cases] == ["ct"]
-    (rejected,) = opened.rejected
-    assert rejected.file.endswith("orphan.dcm")
+    (found,) = opened.findings
+    assert found.file.endswith("orphan.dcm")
     dataset = contribute(catalog, source)
     assert dataset.id == "ct"
     report = catalog.get("s/d").validation

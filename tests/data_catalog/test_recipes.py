@@ -169,6 +169,60 @@ def test_one_of_each_format_through_the_command_line(name: str, tmp_path: Path) 
     assert any(counts["voxels"] for counts in held.values())
 
 
+def test_a_copy_with_fewer_cases_and_what_is_left_out_are_told(tmp_path: Path) -> None:
+    recipe = recipes()["amos22"]
+    assert recipe.layout is not None
+    tiny_copy(recipe, tmp_path / "copy")
+    copy, workspace = tmp_path / "copy", tmp_path / "workspace"
+    for case in ("amos_0501", "amos_0502"):  # MR
+        save(copy / "imagesTr" / f"{case}.nii.gz", scan(1))
+        save(copy / "labelsTr" / f"{case}.nii.gz", np.zeros_like(scan(1), np.uint8))
+    save(copy / "imagesTs" / "amos_0008.nii.gz", scan(2))
+    command = ["datasets", "contribute", "public/amos", "--source", copy, "--recipe", "amos22"]
+    row = run(workspace, *command, "--strict", "--report", tmp_path / "report")
+    assert (row["cases"], row["quarantined"]) == (1, [])
+    told = {f["code"]: f for f in row["findings"] if f["code"] == "source.count"}
+    assert told["source.count"]["severity"] == "warning"
+    assert "1 labelled scans found; recipe amos22 counts 300" in told["source.count"]["explanation"]
+    notes = [f["explanation"] for f in row["findings"] if f["code"] == "source.left-out"]
+    assert notes == [
+        "images without labels left out (1): amos_0008",
+        "cases of other scans than amos22 left out (2): amos_0501, amos_0502",
+    ]
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert all(note in page for note in notes)
+    shown = CliRunner().invoke(
+        app,
+        [str(part) for part in [*command, "--dry-run"]],
+        env={"CLNET_WORKSPACE": str(workspace), "COLUMNS": "300"},
+    )
+    assert "source.count" in shown.stdout
+    assert shown.stdout.count("source.left-out") == 2
+
+
+def test_a_whole_copy_is_counted_without_a_word(tmp_path: Path) -> None:
+    about = load_recipe("lits").model_dump(mode="json", exclude={"id"}, exclude_none=True)
+    (tmp_path / "mine.yaml").write_text(json.dumps(about | {"cases": 1}))
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    tiny_copy(recipes()["lits"], tmp_path / "copy")
+    assert recipe.open(tmp_path / "copy").findings == ()
+
+
+def test_broken_cases_count_and_those_of_others_are_not_told(tmp_path: Path) -> None:
+    about = load_recipe("amos22").model_dump(mode="json", exclude={"id"}, exclude_none=True)
+    (tmp_path / "mine.yaml").write_text(json.dumps(about | {"cases": 2}))
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    tiny_copy(recipes()["amos22"], tmp_path / "copy")
+    for case in ("amos_0007", "amos_0507"):  # labels alone, of a CT and of an MR scan
+        save(tmp_path / "copy" / "labelsTr" / f"{case}.nii.gz", scan(1))
+    opened = recipe.open(tmp_path / "copy")
+    assert opened.broken == {"amos_0007"}
+    assert {found.code for found in opened.findings} == {"case.no-image"}
+    (tmp_path / "copy" / "imagesTr" / "amos_0004.nii.gz").unlink()
+    with pytest.raises(InputError, match="no usable case"):
+        recipe.open(tmp_path / "copy")
+
+
 def test_what_the_caller_says_overrules_the_recipe(tmp_path: Path) -> None:
     tiny_copy(recipes()["lits"], tmp_path / "copy")
     (tmp_path / "mapping.yaml").write_text("{1: liver, 2: liver_tumor}")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import clnet
-from clnet.data_catalog import find_cases
+from clnet.data_catalog import open_source
 from clnet.starter import RELEASE
 
 
@@ -91,7 +91,7 @@ def test_a_fingerprint_says_what_a_dataset_holds(hub: clnet.Hub, site: Path) -> 
 
 
 def test_cases_may_be_given_as_files(hub: clnet.Hub, site: Path) -> None:
-    cases = find_cases(site)[:1]
+    cases = open_source(site).cases[:1]
     dataset = hub.datasets.contribute(
         "site-a/one", cases, {1: "liver", 2: "ignore"}, clnet.Terms(licence="CC-BY-4.0")
     )

@@ -85,6 +85,35 @@ def test_findings_come_as_json(hub: clnet.Hub, spoilt: Path) -> None:
     assert set(finding) == {"code", "severity", "file", "case", "explanation", "way_out"}
 
 
+def test_an_incomplete_folder_is_stored_but_for_the_broken_case(
+    hub: clnet.Hub, site: Path, tmp_path: Path
+) -> None:
+    lost = site / "labels" / "case-1.nii.gz"
+    lost.unlink()
+    strict = contribute(hub, site, "--json", "--strict", "--report", tmp_path / "report")
+    assert isinstance(strict.exception, clnet.CaseRejected)
+    assert json.loads(strict.stdout)["refused"]
+    assert (tmp_path / "report" / "report.html").is_file()
+    assert hub.datasets.list() == ()
+    values = json.loads(contribute(hub, site, "--json").stdout)
+    assert values["cases"] == 1
+    assert values["quarantined"] == ["case-1"]
+    (finding,) = (f for f in values["findings"] if f["severity"] == "error")
+    assert finding["code"] == "case.no-labels"
+    assert finding["file"] == str(site / "images" / "case-1.nii.gz")
+    assert finding["way_out"]
+
+
+def test_a_folder_without_a_whole_case_ends_in_one_error(hub: clnet.Hub, site: Path) -> None:
+    for path in (site / "labels").iterdir():
+        path.unlink()
+    for options in ([], ["--dry-run"], ["--strict"]):
+        done = contribute(hub, site, *options)
+        assert isinstance(done.exception, clnet.InputError)
+        assert "no usable case" in str(done.exception)
+    assert hub.datasets.list() == ()
+
+
 def test_a_code_that_cannot_be_overruled_is_named(hub: clnet.Hub, site: Path) -> None:
     done = contribute(hub, site, "--accept", "file.bomb")
     assert isinstance(done.exception, clnet.InputError)

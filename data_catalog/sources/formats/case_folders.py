@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clnet.data_catalog.source import CaseSource, Labels, as_labels, stem
-from clnet.data_catalog.sources.folder import SourceFolder, mask_of
-from clnet.errors import CaseRejected, InputError
+from clnet.data_catalog.source import image_files, stem
+from clnet.data_catalog.sources.folder import SourceFolder, folders_in
+from clnet.data_catalog.sources.pairing import Pairing
+from clnet.errors import CaseRejected
 
 LOOKS_FOR = (
     "ID/image.nii.gz (or ct, img, imaging, scan, volume) and ID/labels.nii.gz (or label, mask, "
@@ -19,7 +20,7 @@ FOLDERS = ("labels", "masks", "segmentations", "structures")
 
 def detect(folder: Path) -> bool:
     """Whether some folder looks like a case, TotalSegmentator's own layout aside."""
-    for case in _folders(folder):
+    for case in folders_in(folder):
         names = {stem(path) for path in case.iterdir()}
         image = names & IMAGES
         if not image:
@@ -33,36 +34,38 @@ def detect(folder: Path) -> bool:
 
 
 def cases(folder: Path) -> SourceFolder:
-    """Every folder that holds an image.
+    """Every folder that holds scans or labels.
 
     Raises:
-        CaseRejected: a case with two images, or without labels or with labels of two kinds.
-        InputError: no case.
+        InputError: no folder does.
     """
-    found = [case for one in _folders(folder) if (case := _case(one)) is not None]
-    if not found:
-        raise InputError(f"{folder}: no case: looked for {LOOKS_FOR}")
-    return SourceFolder(found)
+    found = Pairing(folder, LOOKS_FOR)
+    others = [one.name for one in folders_in(folder) if not _add(found, one)]
+    found.left_out("folders without scans and labels", others)
+    return found.cases()
 
 
-def _case(folder: Path) -> CaseSource | None:
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    images = [path for path in files if stem(path) in IMAGES]
-    if not images:
-        return None
-    if len(images) > 1:
-        raise CaseRejected(str(images[1]), "image", f"{images[0].name} is an image too; keep one")
-    labels: list[Labels] = [as_labels(path) for path in files if stem(path) in MAPS]
-    for name in FOLDERS:
-        masks = sorted(p for p in (folder / name).glob("*") if p.is_file())
-        named = {key: mask_of(p) for p in masks if (key := stem(p)) is not None}
-        if named:
-            labels.append(named)
-    if len(labels) != 1:
-        seen = "no labels" if not labels else "labels of two kinds"
-        raise CaseRejected(str(folder), "labels", f"{seen} beside {images[0].name}")
-    return CaseSource(folder.name, images[0], labels[0])
+def _add(found: Pairing, case: Path) -> bool:
+    """Add what a folder holds; False if that is nothing."""
+    files = image_files(case)
+    for name, path in files:
+        if name in IMAGES:
+            found.image(case.name, path)
+        elif name in MAPS:
+            found.label_map(case.name, path)
+    masks = {name: inside for name in FOLDERS if (inside := _masks(case / name))}
+    for inside in masks.values():
+        for name, path in inside:
+            found.mask(case.name, name, path)
+    if len(masks) > 1:
+        told = f"masks in {' and in '.join(masks)}; keep one of them"
+        found.fault(case.name, CaseRejected(str(case), "labels", told, "case.ambiguous"))
+    if files and case.name not in found:
+        there = ", ".join(path.name for _, path in files)
+        told = f"none is called as images are (ct, image, img ...); there are {there}"
+        found.fault(case.name, CaseRejected(str(case), "image", told, "case.no-image"))
+    return case.name in found
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _masks(folder: Path) -> list[tuple[str, Path]]:
+    return image_files(folder) if folder.is_dir() else []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from clnet.data_catalog.source import find_cases
 from clnet.data_catalog.sources.dataset_json import ct_channel, label_names, read_dataset_json
 from clnet.data_catalog.sources.folder import SourceFolder
+from clnet.data_catalog.sources.formats import images_labels
 from clnet.errors import InputError
 
 LOOKS_FOR = "dataset.json with modality and labels, imagesTr/ID.nii.gz and labelsTr/ID.nii.gz"
@@ -33,4 +34,4 @@ def cases(folder: Path) -> SourceFolder:
         isinstance(modality, dict) and len(modality) > 1
     ):
         raise InputError(f"{folder}: several channels in one file; give the CT alone")
-    return SourceFolder(cases=find_cases(folder), names=label_names(about.get("labels"), folder))
+    return replace(images_labels.cases(folder), names=label_names(about.get("labels"), folder))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from clnet.data_catalog.source import CaseSource, as_labels, stem
+from clnet.data_catalog.source import image_files
 from clnet.data_catalog.sources.dataset_json import ct_channel, label_names, read_dataset_json
 from clnet.data_catalog.sources.folder import SourceFolder
+from clnet.data_catalog.sources.pairing import Pairing
 from clnet.errors import CaseRejected, InputError
 
 LOOKS_FOR = "dataset.json with channel_names, imagesTr/ID_0000.nii.gz and labelsTr/ID.nii.gz"
@@ -34,26 +36,24 @@ def cases(folder: Path) -> SourceFolder:
     channel = ct_channel(about, "channel_names", folder)
     names = label_names(about.get("labels"), folder)
     unknown = frozenset(label for label, own in names.items() if IGNORE in own)
-    images: dict[str, Path] = {}
-    for path in _files(folder / "imagesTr"):
-        found = _CHANNEL.fullmatch(stem(path) or "")
-        if found is None:
-            raise CaseRejected(str(path), "id", "nnU-Net's names end in the channel: ID_0000")
-        if int(found[2]) == channel:
-            images[found[1]] = path
-    labels = {stem(path) or "": path for path in _files(folder / "labelsTr")}
-    for case_id in sorted(labels.keys() ^ images.keys()):
-        if case_id in labels:
-            raise CaseRejected(str(labels[case_id]), "image", f"no {case_id}_{channel:04d} beside")
-        raise CaseRejected(str(images[case_id]), "labels", f"no label map in {folder / 'labelsTr'}")
-    return SourceFolder(
-        cases=[CaseSource(i, images[i], as_labels(labels[i])) for i in sorted(images)],
+    found = Pairing(folder, LOOKS_FOR)
+    for name, path in _files(folder / "imagesTr"):
+        numbered = _CHANNEL.fullmatch(name)
+        if numbered is None:
+            told = "nnU-Net's names end in the channel: ID_0000"
+            found.fault(name, CaseRejected(str(path), "id", told, "case.id"))
+        elif int(numbered[2]) == channel:
+            found.image(numbered[1], path)
+    for name, path in _files(folder / "labelsTr"):
+        found.label_map(name, path)
+    return replace(
+        found.cases(),
         names={label: own for label, own in names.items() if label not in unknown},
         unknown=unknown,
     )
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> list[tuple[str, Path]]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; nnU-Net's raw data has it")
-    return sorted(path for path in folder.iterdir() if path.is_file() and stem(path) is not None)
+    return image_files(folder)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clnet.data_catalog.sources.folder import Layout, SourceFolder
+from clnet.data_catalog.sources.folder import SourceFolder, folders_in
+from clnet.data_catalog.sources.layout import Layout
 
 LOOKS_FOR = "ID/ct.nii.gz and ID/segmentations/NAME.nii.gz"
 LAYOUT = Layout(image="{id}/ct.nii.gz", labels="{id}/segmentations/{name}.nii.gz")
@@ -16,5 +17,8 @@ def detect(folder: Path) -> bool:
 
 
 def cases(folder: Path) -> SourceFolder:
-    """The cases that have masks."""
-    return SourceFolder(LAYOUT.cases(folder))
+    """Every folder that has the CT or masks."""
+    found = LAYOUT.pair(folder)
+    others = [one.name for one in folders_in(folder) if one.name not in found]
+    found.left_out("folders with neither CT nor masks", others)
+    return found.cases()
