@@ -580,7 +580,4 @@ def licence_of(text: str) -> Terms:
         return Terms(licence=text)
     except ValidationError as error:
         reason = error.errors(include_url=False)[0]["msg"]
-        raise InputError(
-            f"licence {text!r}: {reason}; give an SPDX identifier such as CC-BY-4.0, or "
-            "LicenseRef-NAME for terms of your own"
-        ) from None
+        raise InputError(f"licence {text!r}: {reason}") from None
