@@ -34,6 +34,7 @@ from clnet.data_catalog.validation import (
     cross_site,
 )
 from clnet.data_catalog.volume import DEFAULT_MAX_BYTES
+from clnet.data_catalog.withdrawn import WithdrawnScan, withdrawn_scans
 from clnet.errors import (
     AlreadyExists,
     CaseRejected,
@@ -120,6 +121,7 @@ class Catalog:
         tell: Callable[[Judgement], None] | None = None,
         rejected: Sequence[CaseRejected] = (),
         allowance: Allowance | None = None,
+        withdrawn: Mapping[str, str] | None = None,
         execute: Execute | None = None,
     ) -> Dataset:
         """Store a new version of dataset `name` from the cases that pass validation.
@@ -136,6 +138,8 @@ class Catalog:
             tell: given the report, whether the contribution is stored or refused.
             rejected: what the source holds beside `cases` that is no whole case.
             allowance: what the site may keep; no limit by default.
+            withdrawn: why versions were withdrawn, by ref. Scans that only such hold are at
+                fault unless `rules` accept them, and no such version is given again.
             execute: judges and keeps the cases; one by one in this process by default.
 
         Raises:
@@ -151,7 +155,7 @@ class Catalog:
         with exclusive(folder / LOCK):
             sweep_temporaries(folder)
             staging = self._staging(name, allowance)
-            known = self._known_scans(name)
+            known, gone = self._known_scans(name), self._withdrawn_scans(name, withdrawn)
             try:
                 work = CaseWork(
                     meanings,
@@ -161,7 +165,7 @@ class Catalog:
                     staging.earlier,
                 )
                 intake = take_in(
-                    name, cases, work, known, staging, self._by(execute), progress, rejected
+                    name, cases, work, known, gone, staging, self._by(execute), progress, rejected
                 )
                 if intake.refused:
                     _tell(tell, intake.judgement(None))
@@ -172,7 +176,7 @@ class Catalog:
             records = [record for record, _ in intake.records]
             try:
                 dataset, judgement = self._next(
-                    name, records, terms, intake, known, allowance, progress
+                    name, records, terms, intake, known, allowance, withdrawn or {}, progress
                 )
             except QuotaExceeded:
                 staging.clear()
@@ -189,6 +193,7 @@ class Catalog:
         accept: frozenset[str] = frozenset(),
         tell: Callable[[Judgement], None] | None = None,
         allowance: Allowance | None = None,
+        withdrawn: Mapping[str, str] | None = None,
     ) -> Dataset:
         """Store the version that a bundle holds, under the same name, version and hash.
 
@@ -196,9 +201,10 @@ class Catalog:
         version would not be the one that was signed. What is here already is left as it is.
 
         Args:
-            accept: codes of errors that rest on plausibility and are overruled.
+            accept: codes of errors that are overruled.
             tell: given the report, whether the bundle is stored or refused.
             allowance: what the site may keep; no limit by default.
+            withdrawn: as in :meth:`contribute`.
 
         Raises:
             CaseRejected, ContributionRefused: cases at fault.
@@ -213,9 +219,9 @@ class Catalog:
             if said.version in self._shelf.versions(said.name):
                 return self._same(said)
             staging = self._staging(said.name, allowance)
-            known = self._known_scans(said.name)
+            known, gone = self._known_scans(said.name), self._withdrawn_scans(said.name, withdrawn)
             try:
-                intake = take_bundle(bundle, rules, known, self.max_bytes, staging, progress)
+                intake = take_bundle(bundle, rules, known, gone, self.max_bytes, staging, progress)
                 judgement = intake.judgement(None if intake.refused else said.ref)
                 if intake.refused:
                     _tell(tell, judgement)
@@ -236,11 +242,20 @@ class Catalog:
         bundle: BundleReader,
         progress: Progress | None = None,
         accept: frozenset[str] = frozenset(),
+        withdrawn: Mapping[str, str] | None = None,
     ) -> Judgement:
-        """Judge a bundle as :meth:`import_bundle` would, and store nothing."""
-        rules = IntakeRules(strict=True, accept=accept)
-        known = self._known_scans(bundle.manifest.name)
-        return take_bundle(bundle, rules, known, self.max_bytes, None, progress).judgement(None)
+        """Judge a bundle as :meth:`import_bundle` would, and store nothing.
+
+        Raises:
+            IntegrityError: voxels that are not those that were signed.
+            AlreadyExists: the version is here with other content, or was erased.
+        """
+        said, rules = bundle.manifest, IntakeRules(strict=True, accept=accept)
+        if said.version in self._shelf.versions(said.name):
+            self._same(said)
+        known, gone = self._known_scans(said.name), self._withdrawn_scans(said.name, withdrawn)
+        intake = take_bundle(bundle, rules, known, gone, self.max_bytes, None, progress)
+        return intake.judgement(None)
 
     def usage(self, site: str) -> Usage:
         """What a site keeps here."""
@@ -273,13 +288,14 @@ class Catalog:
         intake: Intake,
         known: Mapping[str, Sequence[KnownScan]],
         allowance: Allowance | None,
+        withdrawn: Mapping[str, str],
         progress: Progress | None,
     ) -> tuple[Dataset, Judgement]:
-        """The version that holds these cases: one that is there, or the next."""
+        """The version that holds these cases: one that is there and usable, or the next."""
         while True:
             version = max(self._shelf.versions(name), default=0) + 1
             manifest = Manifest.of(name, version, records, terms)
-            found = self._find(name, manifest.sha256)
+            found = self._find(name, manifest.sha256, withdrawn)
             judgement = intake.judgement(found.ref if found else f"{name}@{version}")
             if found is not None:
                 return found, judgement
@@ -330,6 +346,7 @@ class Catalog:
         progress: Progress | None = None,
         rules: IntakeRules | None = None,
         rejected: Sequence[CaseRejected] = (),
+        withdrawn: Mapping[str, str] | None = None,
         execute: Execute | None = None,
     ) -> Judgement:
         """Judge a contribution as :meth:`contribute` would, and store nothing.
@@ -340,9 +357,9 @@ class Catalog:
         """
         meanings = self._meanings(name, mapping)
         work = CaseWork(meanings, rules or IntakeRules(), self.max_bytes)
-        known = self._known_scans(name)
+        known, gone = self._known_scans(name), self._withdrawn_scans(name, withdrawn)
         return take_in(
-            name, cases, work, known, None, self._by(execute), progress, rejected
+            name, cases, work, known, gone, None, self._by(execute), progress, rejected
         ).judgement(None)
 
     def erase(self, ref: str) -> None:
@@ -395,6 +412,14 @@ class Catalog:
                     known.setdefault(record.arrays["ct"], []).append(scan)
         return known
 
+    def _withdrawn_scans(
+        self, name: str, withdrawn: Mapping[str, str] | None
+    ) -> dict[str, WithdrawnScan]:
+        """Scans of the dataset's site that came to be withdrawn, by the hash of their voxels."""
+        if not withdrawn:
+            return {}
+        return withdrawn_scans(self._of_site(name.partition("/")[0]), withdrawn)
+
     def contribute_folder(
         self,
         name: str,
@@ -408,6 +433,7 @@ class Catalog:
         rules: IntakeRules | None = None,
         tell: Callable[[Judgement], None] | None = None,
         allowance: Allowance | None = None,
+        withdrawn: Mapping[str, str] | None = None,
         execute: Execute | None = None,
     ) -> Dataset:
         """:meth:`contribute` what a folder holds.
@@ -437,6 +463,7 @@ class Catalog:
             tell=tell,
             rejected=opened.rejected,
             allowance=allowance,
+            withdrawn=withdrawn,
             execute=execute,
         )
 
@@ -450,12 +477,13 @@ class Catalog:
         format: str | None = None,
         recipe: Recipe | None = None,
         rules: IntakeRules | None = None,
+        withdrawn: Mapping[str, str] | None = None,
         execute: Execute | None = None,
     ) -> Judgement:
         """:meth:`validate` what a folder holds, see :meth:`contribute_folder`."""
         opened, meanings = _open_folder(name, Path(source), mapping, format, recipe)
         return self.validate(
-            name, opened.cases, meanings, progress, rules, opened.rejected, execute
+            name, opened.cases, meanings, progress, rules, opened.rejected, withdrawn, execute
         )
 
     def get(self, ref: str) -> Dataset:
@@ -501,12 +529,10 @@ class Catalog:
         """
         return evict(self.plans, max_bytes)
 
-    def _find(self, name: str, sha256: str) -> Dataset | None:
+    def _find(self, name: str, sha256: str, withdrawn: Mapping[str, str]) -> Dataset | None:
         versions = (self._shelf.open(name, version) for version in self._shelf.versions(name))
-        return next(
-            (dataset for dataset in versions if not dataset.erased and dataset.sha256 == sha256),
-            None,
-        )
+        usable = (one for one in versions if not one.erased and one.ref not in withdrawn)
+        return next((dataset for dataset in usable if dataset.sha256 == sha256), None)
 
 
 def _tell(tell: Callable[[Judgement], None] | None, judgement: Judgement) -> None:

@@ -24,7 +24,7 @@ from clnet.cli.options import (
 from clnet.cli.report import show_judgement
 from clnet.cli.show import listing, progress, record
 from clnet.errors import InputError
-from clnet.hub.rows import dataset_row
+from clnet.hub.rows import dataset_row, listed_row
 from clnet.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -208,11 +208,15 @@ def list_(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Every version of every dataset, or those that are asked for."""
+    """Every version of every dataset, or those that are asked for.
+
+    Those that were withdrawn say why; none of them can teach an anatomy.
+    """
     wanted = anatomy or []
-    rows = []
-    for dataset in open_datasets(workspace).list(wanted, site):
-        row = dataset_row(dataset)
+    rows, datasets = [], open_datasets(workspace)
+    withdrawn = datasets.withdrawn()
+    for dataset in datasets.list(wanted, site):
+        row = listed_row(dataset, withdrawn)
         if wanted:
             found = [known for name in wanted if (known := dataset.teaches(name))]
             row["teaches"] = [asdict(known) if as_json else str(known) for known in found]
