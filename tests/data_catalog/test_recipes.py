@@ -14,7 +14,7 @@ from tiny_dicom import save_series, save_structure_set
 from tiny_scans import save, scan
 from typer.testing import CliRunner
 
-from clnet.anatomy import vocabulary
+from clnet.anatomy import part_of_body, vocabulary
 from clnet.cli import app
 from clnet.data_catalog import Recipe, load_recipe, recipes
 from clnet.errors import InputError, NotFound
@@ -65,6 +65,21 @@ def test_no_licence_demands_less_than_it_says(name: str) -> None:
         assert {part for part in parts if part in ("BY", "NC", "SA", "ND")} <= recipe.obligations
     else:
         assert "AGREEMENT" in recipe.obligations
+
+
+PARTS = {
+    "head_neck": {"han-seg", "pddca", "segrap2023"},
+    "chest": {"lctsc", "lnq2023", "msd-lung", "ribseg", "segthor"},
+    "whole_body": {"ct-org", "totalsegmentator-v1", "totalsegmentator-v2", "verse"},
+}
+"""Of which part of the body a dataset is; of the abdomen where it is not listed."""
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_a_dataset_is_of_the_part_of_the_body_that_it_is_known_for(name: str) -> None:
+    meanings = recipes()[name].meanings.meanings.values()
+    part = next((part for part, names in PARTS.items() if name in names), "abdomen")
+    assert part_of_body({one.name for many in meanings for one in many}) == part
 
 
 def test_a_recipe_that_is_wrong_says_where(tmp_path: Path) -> None:
