@@ -9,6 +9,7 @@ from clnet.data_catalog.catalog import Catalog
 from clnet.data_catalog.dataset import Dataset
 from clnet.data_catalog.export import ExportFormat, export
 from clnet.data_catalog.fingerprint import fingerprint
+from clnet.data_catalog.intake import WITHDRAWN
 from clnet.data_catalog.manifest import CaseRecord, Manifest
 from clnet.data_catalog.plan_store import PlanStore
 from clnet.data_catalog.quota import Allowance, Usage
@@ -28,6 +29,7 @@ from clnet.data_catalog.validation import (
 )
 
 __all__ = [
+    "WITHDRAWN",
     "Allowance",
     "Case",
     "CaseOutcome",

@@ -35,6 +35,7 @@ from clnet.data_catalog.validation import (
     cross_site,
 )
 from clnet.data_catalog.volume import DEFAULT_MAX_BYTES
+from clnet.data_catalog.withdrawn import WithdrawnScan, withdrawn_scans
 from clnet.errors import (
     AlreadyExists,
     ContractError,
@@ -120,6 +121,7 @@ class Catalog:
         tell: Callable[[Judgement], None] | None = None,
         seen: Sequence[Finding] = (),
         allowance: Allowance | None = None,
+        withdrawn: Mapping[str, str] | None = None,
         execute: Execute | None = None,
     ) -> Dataset:
         """Store a new version of dataset `name` from the cases that pass validation.
@@ -137,6 +139,8 @@ class Catalog:
             seen: findings about the source; of an error the case, none of `cases`, is listed as
                 quarantined.
             allowance: what the site may keep; no limit by default.
+            withdrawn: why versions were withdrawn, by ref. Scans that only such hold are at
+                fault unless `rules` accept them, and no such version is given again.
             execute: judges and keeps the cases; one by one in this process by default.
 
         Raises:
@@ -152,7 +156,7 @@ class Catalog:
         with exclusive(folder / LOCK):
             sweep_temporaries(folder)
             staging = self._staging(name, allowance)
-            known = self._known_scans(name)
+            known, gone = self._known_scans(name), self._withdrawn_scans(name, withdrawn)
             try:
                 work = CaseWork(
                     meanings,
@@ -162,7 +166,7 @@ class Catalog:
                     staging.earlier,
                 )
                 intake = take_in(
-                    name, cases, work, known, staging, self._by(execute), progress, seen
+                    name, cases, work, known, gone, staging, self._by(execute), progress, seen
                 )
                 if intake.refused:
                     _tell(tell, intake.judgement(None))
@@ -173,7 +177,7 @@ class Catalog:
             records = [record for record, _ in intake.records]
             try:
                 dataset, judgement = self._next(
-                    name, records, terms, intake, known, allowance, progress
+                    name, records, terms, intake, known, allowance, withdrawn or {}, progress
                 )
             except QuotaExceeded:
                 staging.clear()
@@ -190,6 +194,7 @@ class Catalog:
         accept: frozenset[str] = frozenset(),
         tell: Callable[[Judgement], None] | None = None,
         allowance: Allowance | None = None,
+        withdrawn: Mapping[str, str] | None = None,
     ) -> Dataset:
         """Store the version that a bundle holds, under the same name, version and hash.
 
@@ -197,9 +202,10 @@ class Catalog:
         version would not be the one that was signed. What is here already is left as it is.
 
         Args:
-            accept: codes of errors that rest on plausibility and are overruled.
+            accept: codes of errors that are overruled.
             tell: given the report, whether the bundle is stored or refused.
             allowance: what the site may keep; no limit by default.
+            withdrawn: as in :meth:`contribute`.
 
         Raises:
             CaseRejected, ContributionRefused: cases at fault.
@@ -214,9 +220,9 @@ class Catalog:
             if said.version in self._shelf.versions(said.name):
                 return self._same(said)
             staging = self._staging(said.name, allowance)
-            known = self._known_scans(said.name)
+            known, gone = self._known_scans(said.name), self._withdrawn_scans(said.name, withdrawn)
             try:
-                intake = take_bundle(bundle, rules, known, self.max_bytes, staging, progress)
+                intake = take_bundle(bundle, rules, known, gone, self.max_bytes, staging, progress)
                 judgement = intake.judgement(None if intake.refused else said.ref)
                 if intake.refused:
                     _tell(tell, judgement)
@@ -237,11 +243,20 @@ class Catalog:
         bundle: BundleReader,
         progress: Progress | None = None,
         accept: frozenset[str] = frozenset(),
+        withdrawn: Mapping[str, str] | None = None,
     ) -> Judgement:
-        """Judge a bundle as :meth:`import_bundle` would, and store nothing."""
-        rules = IntakeRules(strict=True, accept=accept)
-        known = self._known_scans(bundle.manifest.name)
-        return take_bundle(bundle, rules, known, self.max_bytes, None, progress).judgement(None)
+        """Judge a bundle as :meth:`import_bundle` would, and store nothing.
+
+        Raises:
+            IntegrityError: voxels that are not those that were signed.
+            AlreadyExists: the version is here with other content, or was erased.
+        """
+        said, rules = bundle.manifest, IntakeRules(strict=True, accept=accept)
+        if said.version in self._shelf.versions(said.name):
+            self._same(said)
+        known, gone = self._known_scans(said.name), self._withdrawn_scans(said.name, withdrawn)
+        intake = take_bundle(bundle, rules, known, gone, self.max_bytes, None, progress)
+        return intake.judgement(None)
 
     def usage(self, site: str) -> Usage:
         """What a site keeps here."""
@@ -274,13 +289,14 @@ class Catalog:
         intake: Intake,
         known: Mapping[str, Sequence[KnownScan]],
         allowance: Allowance | None,
+        withdrawn: Mapping[str, str],
         progress: Progress | None,
     ) -> tuple[Dataset, Judgement]:
-        """The version that holds these cases: one that is there, or the next."""
+        """The version that holds these cases: one that is there and usable, or the next."""
         while True:
             version = max(self._shelf.versions(name), default=0) + 1
             manifest = Manifest.of(name, version, records, terms)
-            found = self._find(name, manifest.sha256)
+            found = self._find(name, manifest.sha256, withdrawn)
             judgement = intake.judgement(found.ref if found else f"{name}@{version}")
             if found is not None:
                 return found, judgement
@@ -331,6 +347,7 @@ class Catalog:
         progress: Progress | None = None,
         rules: IntakeRules | None = None,
         seen: Sequence[Finding] = (),
+        withdrawn: Mapping[str, str] | None = None,
         execute: Execute | None = None,
     ) -> Judgement:
         """Judge a contribution as :meth:`contribute` would, and store nothing.
@@ -341,10 +358,10 @@ class Catalog:
         """
         meanings = self._meanings(name, mapping)
         work = CaseWork(meanings, rules or IntakeRules(), self.max_bytes)
-        known = self._known_scans(name)
-        return take_in(name, cases, work, known, None, self._by(execute), progress, seen).judgement(
-            None
-        )
+        known, gone = self._known_scans(name), self._withdrawn_scans(name, withdrawn)
+        return take_in(
+            name, cases, work, known, gone, None, self._by(execute), progress, seen
+        ).judgement(None)
 
     def erase(self, ref: str) -> None:
         """Remove the voxels of a version and what was planned from them; the manifest stays.
@@ -396,6 +413,14 @@ class Catalog:
                     known.setdefault(record.arrays["ct"], []).append(scan)
         return known
 
+    def _withdrawn_scans(
+        self, name: str, withdrawn: Mapping[str, str] | None
+    ) -> dict[str, WithdrawnScan]:
+        """Scans of the dataset's site that came to be withdrawn, by the hash of their voxels."""
+        if not withdrawn:
+            return {}
+        return withdrawn_scans(self._of_site(name.partition("/")[0]), withdrawn)
+
     def contribute_folder(
         self,
         name: str,
@@ -409,6 +434,7 @@ class Catalog:
         rules: IntakeRules | None = None,
         tell: Callable[[Judgement], None] | None = None,
         allowance: Allowance | None = None,
+        withdrawn: Mapping[str, str] | None = None,
         execute: Execute | None = None,
     ) -> Dataset:
         """:meth:`contribute` what a folder holds.
@@ -438,6 +464,7 @@ class Catalog:
             tell=tell,
             seen=opened.findings,
             allowance=allowance,
+            withdrawn=withdrawn,
             execute=execute,
         )
 
@@ -451,12 +478,13 @@ class Catalog:
         format: str | None = None,
         recipe: Recipe | None = None,
         rules: IntakeRules | None = None,
+        withdrawn: Mapping[str, str] | None = None,
         execute: Execute | None = None,
     ) -> Judgement:
         """:meth:`validate` what a folder holds, see :meth:`contribute_folder`."""
         opened, meanings = _open_folder(name, Path(source), mapping, format, recipe)
         return self.validate(
-            name, opened.cases, meanings, progress, rules, opened.findings, execute
+            name, opened.cases, meanings, progress, rules, opened.findings, withdrawn, execute
         )
 
     def get(self, ref: str) -> Dataset:
@@ -502,12 +530,10 @@ class Catalog:
         """
         return evict(self.plans, max_bytes)
 
-    def _find(self, name: str, sha256: str) -> Dataset | None:
+    def _find(self, name: str, sha256: str, withdrawn: Mapping[str, str]) -> Dataset | None:
         versions = (self._shelf.open(name, version) for version in self._shelf.versions(name))
-        return next(
-            (dataset for dataset in versions if not dataset.erased and dataset.sha256 == sha256),
-            None,
-        )
+        usable = (one for one in versions if not one.erased and one.ref not in withdrawn)
+        return next((dataset for dataset in usable if dataset.sha256 == sha256), None)
 
 
 def _tell(tell: Callable[[Judgement], None] | None, judgement: Judgement) -> None:

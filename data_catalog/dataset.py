@@ -22,6 +22,7 @@ from clnet.data_catalog.teaching import (
     taught,
     write_label_uses,
 )
+from clnet.data_catalog.terms import STORED
 from clnet.data_catalog.validation.report import Report
 from clnet.errors import IntegrityError, NotFound
 from clnet.storage import atomic_write
@@ -215,7 +216,7 @@ def read_dataset(
     manifest = _PARSED.get(found)
     if manifest is None:
         try:
-            manifest = Manifest.model_validate_json(data)
+            manifest = Manifest.model_validate_json(data, context=STORED)
         except ValidationError as error:
             reason = f"not a manifest that this version reads: {error}"
             raise IntegrityError(f"{path}: {reason}") from None

@@ -19,13 +19,18 @@ from clnet.data_catalog.validation import (
     Report,
     as_rejection,
     check_together,
+    finding,
     from_rejection,
 )
+from clnet.data_catalog.withdrawn import WithdrawnScan
 from clnet.errors import CaseRejected, ContributionRefused, InputError
 
-__all__ = ["Intake", "take_in"]
+__all__ = ["WITHDRAWN", "Intake", "take_in"]
 
 Progress = Callable[[float, str], None]
+
+WITHDRAWN = "duplicate.withdrawn"
+"""Code of the finding."""
 
 MOST_PICTURES = 200
 """Thumbnails of stored cases in a report, those with findings first: a page stays readable."""
@@ -76,6 +81,22 @@ class Intake:
         if outcome.kept is not None:
             self.kept.append(outcome.kept)
 
+    def set_aside(self, withdrawn: Mapping[str, WithdrawnScan]) -> None:
+        """Leave out cases whose scan was withdrawn, unless the contributor accepts them."""
+        out = set()
+        for record, file in self.records:
+            if record.arrays["ct"] not in withdrawn:
+                continue
+            told = f"the voxels of {withdrawn[record.arrays['ct']]}"
+            found = self.rules.overruled(finding(WITHDRAWN, file, record.id, told))
+            self.findings.append(found)
+            if found.severity == "error":
+                reason = f"{told}. {found.way_out}"
+                self.rejections[record.id] = CaseRejected(file, found.code, reason, found.code)
+                out.add(record.id)
+        self.records = [kept for kept in self.records if kept[0].id not in out]
+        self.kept = [kept for kept in self.kept if kept.record.id not in out]
+
     @property
     def refused(self) -> bool:
         """Whether the contribution as a whole cannot be stored."""
@@ -116,6 +137,7 @@ def take_in(
     cases: Sequence[CaseSource],
     work: CaseWork,
     known: Mapping[str, Sequence[KnownScan]],
+    withdrawn: Mapping[str, WithdrawnScan],
     staging: Staging | None,
     execute: Execute,
     progress: Progress | None = None,
@@ -126,6 +148,7 @@ def take_in(
     Args:
         work: what is done with a case.
         known: scans of other datasets, by the hash of their voxels.
+        withdrawn: scans that the site withdrew, likewise.
         execute: does it, here or elsewhere.
         seen: findings about the source; of an error the case is no whole one to begin with.
 
@@ -155,6 +178,7 @@ def take_in(
             intake.reject(source.id, no_id)
         else:
             intake.add(source, outcomes[source.id])
+    intake.set_aside(withdrawn)
     site = name.partition("/")[0]
     intake.findings += check_together(site, intake.records, known)
     return intake

@@ -16,7 +16,7 @@ from clnet.anatomy import LabelMapping, load_mapping
 from clnet.anatomy.strict_yaml import load_yaml
 from clnet.data_catalog.sources import Layout, SourceFolder, format_names, open_source
 from clnet.data_catalog.sources.folder import some
-from clnet.data_catalog.terms import Obligation, Terms
+from clnet.data_catalog.terms import Licence, Obligation, Terms, check_obligations_said
 from clnet.data_catalog.validation import finding
 from clnet.errors import InputError, NotFound
 
@@ -61,7 +61,7 @@ class Recipe(BaseModel):
     home: str = Field(pattern=_URL)
     citation: Citation
     cases: int = Field(ge=1)
-    licence: str
+    licence: Licence
     obligations: frozenset[Obligation] = frozenset()
     attribution: str = ""
     format: str | None = None
@@ -94,6 +94,11 @@ class Recipe(BaseModel):
             raise ValueError("give one of format and layout")
         if self.format is not None and self.format not in format_names():
             raise ValueError(f"format {self.format!r} is none of {', '.join(format_names())}")
+        return self
+
+    @model_validator(mode="after")
+    def _says_what_it_demands(self) -> Recipe:
+        check_obligations_said(self.licence, self)
         return self
 
     @property

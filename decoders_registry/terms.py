@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from functools import cache
+from importlib import resources
+from typing import Any, Literal, NamedTuple, get_args
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
+from clnet.anatomy.strict_yaml import load_yaml
 from clnet.decoders_registry.records import Record
 from clnet.errors import Incompatible, InputError
 
 __all__ = ["ReleaseTerms", "UnitedTerms", "combine", "implied_by", "obligations_of", "unite"]
 
-_KNOWN = frozenset({"BY", "NC", "SA", "ND", "AGREEMENT"})
-_CREATIVE_COMMONS = re.compile(r"CC-BY((?:-(?:NC|SA|ND))*)-\d.*", re.IGNORECASE)
-_SHARE_ALIKE = ("AGPL-", "GPL-", "LGPL-", "ODBL-", "CDLA-SHARING-")
+Known = Literal["BY", "NC", "SA", "ND", "AGREEMENT"]
+_KNOWN = frozenset(get_args(Known))
+# what came in before identifiers were checked, or on another hub, may lack the version
+_CREATIVE_COMMONS = re.compile(r"CC-BY((?:-(?:NC|SA|ND))*)(?:-?\d.*)?", re.IGNORECASE)
 _SHOWN = 5
 
 
@@ -65,9 +69,17 @@ def implied_by(licence: str) -> frozenset[str]:
         creative_commons = _CREATIVE_COMMONS.fullmatch(part)
         if creative_commons:
             found |= {"BY", *creative_commons[1].upper().split("-")} - {""}
-        elif part.upper().startswith(_SHARE_ALIKE):
-            found.add("SA")
+        for beginning, obligations in _by_beginning().items():
+            if part.upper().startswith(beginning):
+                found |= obligations
     return frozenset(found)
+
+
+@cache
+def _by_beginning() -> dict[str, frozenset[str]]:
+    text = resources.files("clnet.decoders_registry").joinpath("licences.yaml").read_text("utf-8")
+    table = TypeAdapter(dict[str, frozenset[Known]]).validate_python(load_yaml(text))
+    return {beginning.upper(): obligations for beginning, obligations in table.items()}
 
 
 def obligations_of(ref: str, terms: Mapping[str, Any]) -> frozenset[str]:

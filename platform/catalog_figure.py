@@ -16,24 +16,25 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from clnet.anatomy.vocabulary import REGIONS, vocabulary
+from clnet.anatomy import PartOfBody, part_of_body
 from clnet.platform.body_extents import BodyExtents
 
-__all__ = ["GROUPS", "CatalogRow", "draw_catalog"]
+__all__ = ["GROUPS", "CatalogRow", "catalog_figure", "draw_catalog"]
 
-GROUPS = {
+GROUPS: dict[PartOfBody, str] = {
     "head_neck": "Head-neck",
     "chest": "Chest",
     "abdomen": "Abdomen",
     "whole_body": "Whole body",
 }
-COLOURS = {
+COLOURS: dict[PartOfBody, str] = {
     "head_neck": "#7c3aed",
     "chest": "#0284c7",
     "abdomen": "#c2410c",
     "whole_body": "#4d7c0f",
 }
 ROW_INCHES, HEAD_INCHES, WIDTH_INCHES, DPI = 0.34, 1.3, 14.0, 110
+_CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "color": "#64748b"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +52,21 @@ class CatalogRow:
     extents: BodyExtents | None
 
     @property
-    def group(self) -> str:
-        """The one region that its organs lie in; ``whole_body`` if there are several or none."""
-        known = vocabulary()
-        regions = {
-            known[leaf].region
-            for name in self.fingerprint["anatomies"]
-            for leaf in (known.leaves(name) if name in known else ())
-        }
-        own = [group for group in GROUPS if REGIONS.get(group) in regions]
-        return own[0] if len(own) == 1 else "whole_body"
+    def group(self) -> PartOfBody:
+        """The part of the body that most of its anatomies lie in."""
+        return part_of_body(self.fingerprint["anatomies"])
+
+
+def draw_catalog(rows: Sequence[CatalogRow]) -> bytes:
+    """:func:`catalog_figure` as PNG."""
+    buffer = io.BytesIO()
+    catalog_figure(rows).savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 @style.context("default")  # whatever the caller, or a library of theirs, has set
-def draw_catalog(rows: Sequence[CatalogRow]) -> bytes:
-    """The figure as PNG: datasets are lines, by group and then by number of scans."""
+def catalog_figure(rows: Sequence[CatalogRow]) -> Figure:
+    """Datasets are lines, by group and then by number of scans."""
     order = list(GROUPS)
     lines = sorted(
         rows, key=lambda row: (order.index(row.group), -row.fingerprint["cases"], row.ref)
@@ -95,9 +96,10 @@ def draw_catalog(rows: Sequence[CatalogRow]) -> bytes:
         "standard deviation; body: light scans, dark what is labelled",
         fontsize=8,
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    if all(row.extents is None for row in lines):
+        why = "not measured: give a body-part model\n(--body-part-model starter)"
+        panels[4].text(0.5, 0.5, why, transform=panels[4].transAxes, fontsize=8, **_CENTRED)
+    return figure
 
 
 def _draw_row(panels: Sequence[Axes], y: int, row: CatalogRow) -> None:
@@ -115,7 +117,9 @@ def _draw_row(panels: Sequence[Axes], y: int, row: CatalogRow) -> None:
         panels[3].plot(mean, y, "o", color=colour, markersize=4)
     if row.extents is None:
         return
-    if row.extents.scans:
+    if not row.extents.scans:
+        panels[4].text(0.5, y, "no scan that shows a body's course", fontsize=8, **_CENTRED)
+    else:
         low, high = np.median(np.array(row.extents.scans), axis=0)
         panels[4].barh(y, high - low, left=low, color=colour, alpha=0.3, height=0.6)
     if row.extents.labelled is not None:

@@ -16,7 +16,11 @@ from clnet.anatomy import default_stratification, vocabulary
 from clnet.data_catalog import CaseSource, Terms
 
 TERMS = Terms(licence="Apache-2.0", attribution="TotalSegmentator test data")
-CIP_TERMS = Terms(licence="LicenseRef-CIP-BSD-style", attribution="Chest Imaging Platform")
+CIP_TERMS = Terms(
+    licence="LicenseRef-CIP-BSD-style",
+    attribution="Chest Imaging Platform",
+    obligations=frozenset(),
+)
 
 ABDOMEN, CHEST = "abdomen", "chest"
 """Ids of the two cases."""

@@ -13,6 +13,7 @@ from clnet.data_catalog.manifest import content_sha256
 from clnet.data_catalog.source import CaseSource
 from clnet.data_catalog.staging import Staging
 from clnet.data_catalog.validation import IntakeRules, KnownScan, check_together
+from clnet.data_catalog.withdrawn import WithdrawnScan
 from clnet.errors import CaseRejected
 
 __all__ = ["take_bundle"]
@@ -22,6 +23,7 @@ def take_bundle(
     bundle: BundleReader,
     rules: IntakeRules,
     known: Mapping[str, Sequence[KnownScan]],
+    withdrawn: Mapping[str, WithdrawnScan],
     max_bytes: int,
     staging: Staging | None,
     progress: Callable[[float, str], None] | None = None,
@@ -30,6 +32,7 @@ def take_bundle(
 
     Args:
         known: scans of other datasets, by the hash of their voxels.
+        withdrawn: scans that the site withdrew, likewise.
         max_bytes: largest volume taken.
 
     Raises:
@@ -43,6 +46,7 @@ def take_bundle(
         intake.add(source, _take_one(bundle, index, source, rules, max_bytes, staging))
         if progress is not None:
             progress((index + 1) / total, case.record.id)
+    intake.set_aside(withdrawn)
     intake.findings += check_together(bundle.signer.site, intake.records, known)
     return intake
 

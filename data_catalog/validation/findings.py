@@ -32,7 +32,7 @@ class Code(BaseModel):
         severity: an ``error`` keeps the case out, a ``warning`` or ``info`` does not.
         title: what it is, in a few words.
         way_out: what the contributor can do.
-        judged: an error that rests on plausibility, which the contributor may overrule.
+        judged: an error that the contributor may know better about, and overrule.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -17,8 +17,8 @@ class IntakeRules:
         strict: one bad case refuses the whole contribution; by default it is quarantined.
         deidentify: text that may name a person is left behind; by default it keeps a case out.
         resample: labels on another grid are put on the image's; by default they keep it out.
-        accept: codes of errors that rest on plausibility and that the contributor overrules,
-            such as ``orientation.mirrored`` for situs inversus.
+        accept: codes of errors that the contributor knows better about and overrules, such as
+            ``orientation.mirrored`` for situs inversus.
 
     Raises:
         InputError: `accept` holds a code that nobody may overrule.

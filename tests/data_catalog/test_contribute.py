@@ -241,3 +241,12 @@ def test_terms_are_checked() -> None:
         Terms(licence="")
     with pytest.raises(ValueError, match="obligations"):
         Terms.model_validate({"licence": "CC0-1.0", "obligations": ["PAY"]})
+
+
+def test_what_was_stored_under_a_licence_of_another_list_is_still_read(
+    catalog: Catalog, source: Path
+) -> None:
+    # as a version of SPDX's list that is not installed here would have let in
+    old = TERMS.model_copy(update={"licence": "CC BY 9.0"})
+    dataset = catalog.contribute("s/d", [case(source, "c1")], MAPPING, old)
+    assert Catalog(catalog.root).get(dataset.ref).manifest.terms == old

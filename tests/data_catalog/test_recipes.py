@@ -14,9 +14,10 @@ from tiny_dicom import save_series, save_structure_set
 from tiny_scans import save, scan
 from typer.testing import CliRunner
 
-from clnet.anatomy import vocabulary
+from clnet.anatomy import part_of_body, vocabulary
 from clnet.cli import app
-from clnet.data_catalog import Recipe, load_recipe, recipes
+from clnet.data_catalog import Catalog, IntakeRules, Recipe, fingerprint, load_recipe, recipes
+from clnet.data_catalog.validation import codes
 from clnet.errors import InputError, NotFound
 
 EXAMPLE_ID = {
@@ -25,8 +26,14 @@ EXAMPLE_ID = {
     "ct-org": "21",
     "btcv": "0001",
     "ribseg": "RibFrac7",
+    "abdomenct-1k": "Case_00001",
+    "pancreas-ct": "0001",
+    "lnq2023": "lnq2023-val-0004",
 }
 """Where a dataset's own ids are needed."""
+
+
+JUDGED = frozenset(code for code, kind in codes().items() if kind.judged)
 
 
 def run(workspace: Path, *arguments: str | Path) -> Any:
@@ -42,7 +49,8 @@ def run(workspace: Path, *arguments: str | Path) -> Any:
 
 def test_there_are_recipes_of_many_public_datasets() -> None:
     known = recipes()
-    assert len(known) >= 20
+    assert len(known) >= 26
+    assert {"abdomenct-1k", "lnq2023", "pancreas-ct"} <= known.keys()
     assert {recipe.format for recipe in known.values()} >= {
         "decathlon",
         "dicom",
@@ -65,6 +73,21 @@ def test_no_licence_demands_less_than_it_says(name: str) -> None:
         assert {part for part in parts if part in ("BY", "NC", "SA", "ND")} <= recipe.obligations
     else:
         assert "AGREEMENT" in recipe.obligations
+
+
+PARTS = {
+    "head_neck": {"han-seg", "pddca", "segrap2023"},
+    "chest": {"lctsc", "lnq2023", "msd-lung", "ribseg", "segthor"},
+    "whole_body": {"ct-org", "totalsegmentator-v1", "totalsegmentator-v2", "verse"},
+}
+"""Of which part of the body a dataset is; of the abdomen where it is not listed."""
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_a_dataset_is_of_the_part_of_the_body_that_it_is_known_for(name: str) -> None:
+    meanings = recipes()[name].meanings.meanings.values()
+    part = next((part for part, names in PARTS.items() if name in names), "abdomen")
+    assert part_of_body({one.name for many in meanings for one in many}) == part
 
 
 def test_a_recipe_that_is_wrong_says_where(tmp_path: Path) -> None:
@@ -104,27 +127,52 @@ def write(path: Path, zyx: NDArray[Any]) -> None:
     sitk.WriteImage(image, str(path))
 
 
+SHAPE = (5, 36, 40)
+"""Voxels of a tiny scan, ``(z, y, x)``: room for a box of 2 x 2 x 2 for every label."""
+
+
+def corners(count: int) -> list[tuple[int, int]]:
+    """Where boxes lie that do not touch, ``(y, x)``."""
+    free = [(y, x) for y in range(1, SHAPE[1] - 2, 3) for x in range(1, SHAPE[2] - 2, 3)]
+    assert count <= len(free)
+    return free[:count]
+
+
 def tiny_copy(recipe: Recipe, folder: Path) -> str:
-    """A case laid out as the dataset, labels in stripes; returns its id."""
+    """A case laid out as the dataset, with a box for each of its labels; returns its id."""
     case_id = EXAMPLE_ID.get(recipe.id, "c1")
-    # two labels that do not exclude each other's voxels are enough to see the layout
-    keys = [str(k) for k, m in recipe.meanings.meanings.items() if m][:2]
-    masks: dict[str, NDArray[np.uint8]] = {}
-    for n, key in enumerate(keys):
-        masks[key] = np.zeros(scan(0).shape, np.uint8)
-        masks[key][2:6, 2 + 3 * n : 4 + 3 * n, 2:5] = 1
+    keys = list(recipe.meanings.meanings)
+    if recipe.meanings.rest_ignored:
+        keys.append("what no recipe names")
+    boxes = dict(zip(keys, corners(len(keys)), strict=True))
     if recipe.format == "dicom":
-        files = save_series(folder / case_id / "ct", scan(1))
-        outline = [[(1.5, 1.5, z), (4.5, 1.5, z), (4.5, 3.5, z)] for z in range(2, 6)]
-        save_structure_set(folder / case_id / "rs.dcm", files[0], dict.fromkeys(keys, outline))
+        files = save_series(folder / case_id / "ct", scan(1, SHAPE))
+        outlines = {
+            key: [
+                [
+                    (x - 0.5, y - 0.5, z),
+                    (x + 1.5, y - 0.5, z),
+                    (x + 1.5, y + 1.5, z),
+                    (x - 0.5, y + 1.5, z),
+                ]
+                for z in (1, 2)
+            ]
+            for key, (y, x) in boxes.items()
+        }
+        save_structure_set(folder / case_id / "rs.dcm", files[0], outlines)
         return case_id
+    masks: dict[str, NDArray[np.uint8]] = {}
+    for key, (y, x) in boxes.items():
+        masks[key] = np.zeros(SHAPE, np.uint8)
+        masks[key][1:3, y : y + 2, x : x + 2] = 1
     image, labels = {
         "decathlon": ("imagesTr/{id}.nii.gz", "labelsTr/{id}.nii.gz"),
         "totalsegmentator": ("{id}/ct.nii.gz", "{id}/segmentations/{name}.nii.gz"),
         None: (recipe.layout.image, recipe.layout.labels) if recipe.layout else ("", ""),
     }[recipe.format]
     if recipe.format == "decathlon":
-        about = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "a", "2": "b"}}
+        labelled = {"0": "background"} | {key: f"label {key}" for key in keys}
+        about = {"modality": {"0": "CT"}, "labels": labelled}
         (folder / "dataset.json").parent.mkdir(parents=True, exist_ok=True)
         (folder / "dataset.json").write_text(json.dumps(about))
 
@@ -132,7 +180,7 @@ def tiny_copy(recipe: Recipe, folder: Path) -> str:
         filled = pattern.replace("**/", "part/").replace("/*/", "/sub/").replace("*", "Tr")
         return folder / filled.replace("{id}", case_id).replace("{name}", name)
 
-    write(place(image), scan(1))
+    write(place(image), scan(1, SHAPE))
     if "{name}" in labels:
         for key, mask in masks.items():
             write(place(labels, key), mask)
@@ -146,8 +194,20 @@ def tiny_copy(recipe: Recipe, folder: Path) -> str:
 def test_a_tiny_copy_is_contributed_with_its_terms(name: str, tmp_path: Path) -> None:
     recipe = recipes()[name]
     case_id = tiny_copy(recipe, tmp_path / "copy")
-    opened = recipe.open(tmp_path / "copy")
-    assert [case.id for case in opened.cases] == [case_id]
+    rules = IntakeRules(accept=JUDGED)  # boxes lie anywhere
+    dataset = Catalog(tmp_path / "datasets").contribute_folder(
+        f"public/{name}", tmp_path / "copy", recipe=recipe, rules=rules
+    )
+    assert dataset.case_ids == (case_id,)
+    assert dataset.manifest.terms == recipe.terms
+    held = fingerprint(dataset)["anatomies"]
+    meant = {one.name: one.exact for many in recipe.meanings.meanings.values() for one in many}
+    assert {anatomy: values["exact"] for anatomy, values in held.items()} == meant
+    for anatomy in meant:
+        labels = sum(
+            anatomy in {m.name for m in many} for many in recipe.meanings.meanings.values()
+        )
+        assert held[anatomy]["voxels"] == 8 * labels, anatomy
 
 
 @pytest.mark.parametrize("name", ["amos22", "han-seg", "lctsc", "msd-liver", "totalsegmentator-v2"])
@@ -159,6 +219,7 @@ def test_one_of_each_format_through_the_command_line(name: str, tmp_path: Path) 
         workspace,
         *("datasets", "contribute", f"public/{name}", "--source", tmp_path / "copy"),
         *("--recipe", name),
+        *(word for code in sorted(JUDGED) for word in ("--accept", code)),
     )
     assert row["cases"] == 1
     shown = run(workspace, "datasets", "show", row["ref"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from matplotlib.image import imread
+from matplotlib.text import Text
 from typer.testing import CliRunner
 
 import clnet
@@ -15,7 +16,8 @@ from clnet.anatomy.phantom import render
 from clnet.cli import app
 from clnet.errors import NotFound
 from clnet.phantom_cases import write_case
-from clnet.platform.catalog_figure import CatalogRow
+from clnet.platform.body_extents import BodyExtents
+from clnet.platform.catalog_figure import CatalogRow, catalog_figure
 
 SITES = {
     "site-a/liver": ("abdomen", ("liver",)),
@@ -86,6 +88,20 @@ def test_the_catalog_is_drawn(hub: clnet.Hub, tmp_path: Path) -> None:
     told(hub, "site-a/liver", "--plot", one)
     assert imread(whole).shape[0] > imread(one).shape[0]
     assert imread(whole)[..., :3].min() < 0.9
+
+
+def written_in(*rows: CatalogRow) -> str:
+    return "\n".join(text.get_text() for text in catalog_figure(rows).findobj(Text))
+
+
+def test_an_empty_panel_says_why(hub: clnet.Hub) -> None:
+    found = hub.datasets.fingerprint("site-a/liver")
+    unread = BodyExtents(model="bpr/starter@1", scans=(), foreground={}, unread=1)
+    read = BodyExtents(model="bpr/starter@1", scans=((0.1, 0.4),), foreground={})
+    assert "--body-part-model starter" in written_in(CatalogRow("a/b@1", found, None))
+    assert "--body-part-model" not in written_in(CatalogRow("a/b@1", found, read))
+    said = written_in(CatalogRow("a/b@1", found, read), CatalogRow("a/c@1", found, unread))
+    assert said.count("no scan that shows a body's course") == 1
 
 
 def test_datasets_are_grouped_by_the_region_of_their_organs(hub: clnet.Hub) -> None:

@@ -69,6 +69,8 @@ def test_a_site_sends_lists_and_withdraws(
     assert remote.site()["usage"]["cases"] == 2
     assert remote.datasets.withdraw("site-a/d@1", "wish", erase=True)["dataset"] == "site-a/d@1"
     assert remote.datasets.get("site-a/d@1")["erased"]
+    (row,) = remote.datasets.list()
+    assert (row["withdrawn"], row["erased"]) == ("wish", True)
     actions = [line["action"] for line in remote.audit()]
     assert actions == ["dataset.erase", "dataset.withdraw", "dataset.import", "dataset.record"]
     assert list((hub.workspace.root / "uploads").iterdir()) == []

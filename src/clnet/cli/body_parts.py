@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from clnet.cli.datasets import terms_of
-from clnet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, open_hub
+from clnet.cli.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    ObligationOption,
+    WorkspaceOption,
+    open_hub,
+)
 from clnet.cli.show import listing, progress
 
 __all__ = ["app"]
@@ -55,9 +61,7 @@ def import_bpreg(
     name: Annotated[str, typer.Option(help="Of the model.")] = "bpreg",
     attribution: Annotated[str, typer.Option(help="Whom to name, and how.")] = "",
     consent: Annotated[str, typer.Option(help="On what ground the data may be used.")] = "",
-    obligation: Annotated[
-        list[str] | None, typer.Option(help="BY, NC, SA, ND or AGREEMENT; may be repeated.")
-    ] = None,
+    obligation: ObligationOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Bring the public bpreg model; weights alone are read, no code is run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from clnet.cli.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
+    ObligationOption,
     PassphraseOption,
     RayOption,
     WorkspaceOption,
@@ -22,7 +24,7 @@ from clnet.cli.options import (
 from clnet.cli.report import show_judgement
 from clnet.cli.show import listing, progress, record
 from clnet.errors import InputError
-from clnet.hub.rows import dataset_row
+from clnet.hub.rows import dataset_row, listed_row
 from clnet.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -70,9 +72,7 @@ def contribute(
     consent: Annotated[
         str | None, typer.Option(help="On what ground the images may be used.")
     ] = None,
-    obligation: Annotated[
-        list[str] | None, typer.Option(help="BY, NC, SA, ND or AGREEMENT; may be repeated.")
-    ] = None,
+    obligation: ObligationOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only validate and report; nothing is stored.")
     ] = False,
@@ -208,11 +208,15 @@ def list_(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Every version of every dataset, or those that are asked for."""
+    """Every version of every dataset, or those that are asked for.
+
+    Those that were withdrawn say why; none of them can teach an anatomy.
+    """
     wanted = anatomy or []
-    rows = []
-    for dataset in open_datasets(workspace).list(wanted, site):
-        row = dataset_row(dataset)
+    rows, datasets = [], open_datasets(workspace)
+    withdrawn = datasets.withdrawn()
+    for dataset in datasets.list(wanted, site):
+        row = listed_row(dataset, withdrawn)
         if wanted:
             found = [known for name in wanted if (known := dataset.teaches(name))]
             row["teaches"] = [asdict(known) if as_json else str(known) for known in found]
@@ -446,7 +450,7 @@ def terms_of(
         "licence": licence,
         "attribution": attribution,
         "consent": consent,
-        "obligations": obligations and frozenset(name.upper() for name in obligations),
+        "obligations": _said(obligations or ()),
     }
     values = terms.model_dump() if terms else {}
     values |= {key: value for key, value in given.items() if value is not None}
@@ -456,4 +460,13 @@ def terms_of(
         return Terms.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise InputError(f"--{first['loc'][0]}: {first['msg']}") from None
+        # only the check of all terms together has no place: that obligations are said
+        option = first["loc"][0] if first["loc"] else "obligation"
+        raise InputError(f"--{option}: {first['msg']}") from None
+
+
+def _said(obligations: Sequence[str]) -> frozenset[str] | None:
+    names = frozenset(name.upper() for name in obligations)
+    if names == {"NONE"}:
+        return frozenset()
+    return names or None

@@ -9,7 +9,14 @@ import typer
 
 from clnet.cli.datasets import terms_of
 from clnet.cli.jobs import follow, settings_of
-from clnet.cli.options import DEFAULT_WORKSPACE, JsonOption, RayOption, WorkspaceOption, open_hub
+from clnet.cli.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    ObligationOption,
+    RayOption,
+    WorkspaceOption,
+    open_hub,
+)
 from clnet.cli.show import listing, record
 
 __all__ = ["app"]
@@ -125,9 +132,7 @@ def import_nnunet(
     ] = "starter",
     attribution: Annotated[str, typer.Option(help="Whom to name, and how.")] = "",
     consent: Annotated[str, typer.Option(help="On what ground the data may be used.")] = "",
-    obligation: Annotated[
-        list[str] | None, typer.Option(help="BY, NC, SA, ND or AGREEMENT; may be repeated.")
-    ] = None,
+    obligation: ObligationOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -183,9 +188,7 @@ def import_monai(
     weights: Annotated[str, typer.Option(help="File in models.")] = "model.pt",
     attribution: Annotated[str, typer.Option(help="Whom to name, and how.")] = "",
     consent: Annotated[str, typer.Option(help="On what ground the data may be used.")] = "",
-    obligation: Annotated[
-        list[str] | None, typer.Option(help="BY, NC, SA, ND or AGREEMENT; may be repeated.")
-    ] = None,
+    obligation: ObligationOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "JsonOption",
     "MemoryOption",
+    "ObligationOption",
     "PassphraseOption",
     "RayOption",
     "WorkspaceOption",
@@ -42,6 +43,13 @@ MemoryOption = Annotated[
         metavar="SIZE",
         help="What one scan may take beside the networks, such as 4GiB; half of what is free. "
         "Less takes longer and gives the same.",
+    ),
+]
+ObligationOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="BY, NC, SA, ND or AGREEMENT; may be repeated. Known of SPDX licences; with "
+        "LicenseRef-NAME say them, or none."
     ),
 ]
 RayOption = Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from clnet.data_catalog import (
+    WITHDRAWN,
     Allowance,
     CaseSource,
     Catalog,
@@ -82,7 +83,8 @@ class Datasets:
 
         The others are quarantined: listed in ``dataset.validation``, not stored. Content that
         some version has already gives that version. A contribution that was killed goes on
-        after its last finished case when it is made again.
+        after its last finished case when it is made again. Scans that the site withdrew are
+        at fault, unless `rules` accept ``duplicate.withdrawn``, which the journal keeps.
 
         Args:
             name: ``site/name``.
@@ -111,7 +113,8 @@ class Datasets:
             AccessDenied: the name is another site's.
         """
         self._access.require_own(name)
-        allowance = self._allowance(name)
+        allowance, withdrawn = self._allowance(name), self.withdrawn()
+        judged = _Heard(tell)
         meanings = Path(mapping) if isinstance(mapping, str) else mapping
         agreed = licence_of(terms) if isinstance(terms, str) else terms
         if isinstance(source, str | Path):
@@ -125,8 +128,9 @@ class Datasets:
                 format=format,
                 recipe=known,
                 rules=rules,
-                tell=tell,
+                tell=judged,
                 allowance=allowance,
+                withdrawn=withdrawn,
                 execute=self._execute(workers),
             )
         elif format is not None or recipe is not None:
@@ -141,11 +145,13 @@ class Datasets:
                 agreed,
                 progress,
                 rules=rules,
-                tell=tell,
+                tell=judged,
                 allowance=allowance,
+                withdrawn=withdrawn,
                 execute=self._execute(workers),
             )
         self._record(dataset)
+        self._note_taken_again(dataset, judged)
         return dataset
 
     def bundle(
@@ -168,13 +174,13 @@ class Datasets:
             The fingerprint of the key.
 
         Raises:
-            NotFound: no such version, or it was erased.
+            NotFound: no such version.
+            Incompatible: it was withdrawn.
             AlreadyExists: the file is there.
             InputError: the key cannot be read.
         """
-        dataset = self.get(ref)
+        dataset = self._usable(ref)
         private = read_private_key(Path(key), passphrase)
-        self._registry.check_usable(dataset.ref)
         signed_by = write_bundle(dataset, Path(to), private, progress)
         self._registry.note("dataset.bundle", dataset.ref, key=signed_by)
         return signed_by
@@ -193,7 +199,7 @@ class Datasets:
         case is judged as in a contribution; one at fault refuses the bundle. May be repeated.
 
         Args:
-            accept: codes of errors that rest on plausibility and are overruled.
+            accept: codes of errors that are overruled.
             tell: given the report, whether the bundle is stored or refused.
 
         Raises:
@@ -209,14 +215,17 @@ class Datasets:
             said = opened.manifest
             self._access.require_own(said.name)
             self._registry.check_usable(said.ref)
+            judged = _Heard(tell)
             dataset = self._catalog.import_bundle(
                 opened,
                 progress,
                 accept=accept,
-                tell=tell,
+                tell=judged,
                 allowance=self._allowance(said.name),
+                withdrawn=self.withdrawn(),
             )
             self._record(dataset)
+            self._note_taken_again(dataset, judged)
             self._registry.note("dataset.import", dataset.ref, key=opened.key)
         return dataset
 
@@ -227,10 +236,15 @@ class Datasets:
         *,
         accept: frozenset[str] = frozenset(),
     ) -> Judgement:
-        """Judge a bundle as :meth:`import_` would, and store nothing."""
+        """Judge a bundle as :meth:`import_` would, and store nothing.
+
+        Raises:
+            InputError, AccessDenied, IntegrityError, Incompatible, AlreadyExists: as there.
+        """
         with open_bundle(Path(bundle), self._signer) as opened:
             self._access.require_own(opened.manifest.name)
-            return self._catalog.validate_bundle(opened, progress, accept)
+            self._registry.check_usable(opened.manifest.ref)
+            return self._catalog.validate_bundle(opened, progress, accept, self.withdrawn())
 
     def usage(self, site: str) -> Usage:
         """What a site keeps here, on disk and in cases."""
@@ -250,6 +264,11 @@ class Datasets:
             fingerprint=fingerprint(dataset),
         )
         self._registry.take_dataset(dataset.ref)
+
+    def _note_taken_again(self, dataset: Dataset, judged: _Heard) -> None:
+        """Write into the journal that scans came back which had been withdrawn."""
+        if judged.taken_again:
+            self._registry.note("dataset.again", dataset.ref, cases=list(judged.taken_again))
 
     def _allowance(self, name: str) -> Allowance | None:
         site = self._registry.quota_of(name.partition("/")[0])
@@ -295,7 +314,13 @@ class Datasets:
             if meanings is None:
                 raise InputError("cases given as files need a mapping")
             return self._catalog.validate(
-                name, source, meanings, progress, rules, execute=self._execute(workers)
+                name,
+                source,
+                meanings,
+                progress,
+                rules,
+                withdrawn=self.withdrawn(),
+                execute=self._execute(workers),
             )
         known = recipe if isinstance(recipe, Recipe | None) else load_recipe(recipe)
         return self._catalog.validate_folder(
@@ -306,6 +331,7 @@ class Datasets:
             format=format,
             recipe=known,
             rules=rules,
+            withdrawn=self.withdrawn(),
             execute=self._execute(workers),
         )
 
@@ -370,11 +396,19 @@ class Datasets:
         if site is not None:
             found = tuple(d for d in found if d.name.partition("/")[0] == site)
         if wanted:
-            gone = {known.ref for known in self._registry.datasets() if known.withdrawn}
+            gone = self.withdrawn()
             found = tuple(
                 d for d in found if d.ref not in gone and all(d.teaches(name) for name in wanted)
             )
         return found
+
+    def withdrawn(self) -> dict[str, str]:
+        """Why versions were withdrawn, by ref; nothing new may be made from these."""
+        return {
+            known.ref: known.withdrawn_reason or ""
+            for known in self._registry.datasets()
+            if known.withdrawn and self._access.sees(known.ref)
+        }
 
     def get(self, ref: str) -> Dataset:
         """One version: ``site/name@2``, or the newest without ``@``.
@@ -442,7 +476,7 @@ class Datasets:
         model: str | None = None,
         progress: Progress | None = None,
     ) -> bytes:
-        """A picture (PNG) of datasets side by side, by default of the newest of each.
+        """A picture (PNG) of datasets side by side, by default of the newest usable of each.
 
         Args:
             refs: datasets to draw.
@@ -455,7 +489,8 @@ class Datasets:
         """
         from clnet.platform.catalog_figure import CatalogRow, draw_catalog
 
-        newest = {dataset.manifest.name: dataset.ref for dataset in self.list()}
+        gone = self.withdrawn()
+        newest = {d.name: d.ref for d in self.list() if d.ref not in gone}
         chosen = list(newest.values()) if refs is None else [self.get(ref).ref for ref in refs]
         if not chosen:
             raise InputError("no dataset to draw: clnet datasets contribute adds one")
@@ -556,10 +591,11 @@ class Datasets:
 
         Raises:
             NotFound: no such dataset or version.
+            Incompatible: it was withdrawn.
             AlreadyExists: the folder is there.
             InputError: nnU-Net's format cannot say what the labels mean.
         """
-        dataset = self.get(ref)
+        dataset = self._usable(ref)
         export(dataset, Path(to), format, progress)
         self._registry.note("dataset.export", dataset.ref, format=format)
         return Path(to)
@@ -568,6 +604,20 @@ class Datasets:
         """Every encoder, body-part model, decoder and release that a dataset went into."""
         self._access.require_seen(ref)
         return self._registry.touched_by(ref)
+
+
+class _Heard:
+    """Passes a report on, and remembers the scans in it that had been withdrawn."""
+
+    def __init__(self, tell: Callable[[Judgement], None] | None) -> None:
+        self._tell = tell
+        self.taken_again: tuple[str, ...] = ()
+
+    def __call__(self, judgement: Judgement) -> None:
+        accepted = (f for f in judgement.report.findings if f.severity != "error")
+        self.taken_again = tuple(f.case for f in accepted if f.code == WITHDRAWN)
+        if self._tell is not None:
+            self._tell(judgement)
 
 
 def licence_of(text: str) -> Terms:
@@ -580,7 +630,4 @@ def licence_of(text: str) -> Terms:
         return Terms(licence=text)
     except ValidationError as error:
         reason = error.errors(include_url=False)[0]["msg"]
-        raise InputError(
-            f"licence {text!r}: {reason}; give an SPDX identifier such as CC-BY-4.0, or "
-            "LicenseRef-NAME for terms of your own"
-        ) from None
+        raise InputError(f"licence {text!r}: {reason}") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clnet.errors import InputError
-from clnet.hub.rows import dataset_row
+from clnet.hub.rows import dataset_row, listed_row
 from clnet.hub.site_hub import SiteHub
 from clnet.platform.workspace import Workspace
 from clnet.storage import sweep_temporaries
@@ -34,7 +34,8 @@ class HubPort:
 
     def datasets(self) -> list[dict[str, Any]]:
         """The site's dataset versions."""
-        return [dataset_row(dataset) for dataset in self._hub.datasets.list()]
+        withdrawn = self._hub.datasets.withdrawn()
+        return [listed_row(dataset, withdrawn) for dataset in self._hub.datasets.list()]
 
     def dataset(self, ref: str) -> dict[str, Any]:
         """One version, with its terms and what was made from it."""

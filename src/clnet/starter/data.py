@@ -29,6 +29,7 @@ TS_TERMS = Terms(
 CIP_TERMS = Terms(
     licence="LicenseRef-CIP-BSD-style",
     attribution="Chest Imaging Platform test data, acil-bwh/ChestImagingPlatform",
+    obligations=frozenset(),
 )
 
 # Chest Imaging Platform: region + 256 * type; regions 9-11 are thirds of the left lung, 12-14
