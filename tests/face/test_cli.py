@@ -131,6 +131,20 @@ def test_a_scan_is_segmented_into_a_folder(workspace: Path, scan: Path, tmp_path
     }
 
 
+def test_a_second_scan_into_the_same_folder_leaves_nothing_of_the_first(
+    workspace: Path, scan: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(workspace, "segment", scan, "--output", out)
+    mine = [out / "masks" / "corrected.nii.gz", out / "notes.txt"]
+    stale = [out / "masks" / "bone.nii.gz"]
+    for path in mine + stale:
+        path.write_bytes(b"earlier")
+    run(workspace, "segment", scan, "--output", out, "--anatomy", "liver")
+    assert {path for path in mine + stale if path.exists()} == set(mine)
+    assert (out / "masks" / "organ.nii.gz").exists()
+
+
 def test_a_memory_budget_is_kept_and_explained(workspace: Path, scan: Path, tmp_path: Path) -> None:
     asked = ["segment", str(scan), "--workspace", str(workspace), "--output", str(tmp_path / "out")]
     told = CliRunner().invoke(app, [*asked, "--memory-budget", "300 MiB", "--explain"])
