@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from clnet.errors import Incompatible, InputError
+from clnet.storage import make_folder
 
 __all__ = ["SCHEMA", "Database"]
 
@@ -38,7 +39,7 @@ class Database:
         url: ``sqlite:///path/registry.db``, ``postgresql://user@host/name`` or a file path.
 
     Raises:
-        InputError: a URL of another kind, or nothing that can be opened there.
+        InputError: a URL of another kind, or nothing that can be made or opened there.
         Incompatible: a database written by a newer version of clnet.
     """
 
@@ -147,7 +148,7 @@ def _parse(text: str) -> URL:
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
         return sa.create_engine(url, pool_pre_ping=True)
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    make_folder(Path(str(url.database)).parent)
     # one connection per session: cheap on a file, and safe across fork and threads
     engine = sa.create_engine(url, poolclass=NullPool, connect_args={"timeout": _BUSY_SECONDS})
 

@@ -47,7 +47,8 @@ class Scratch:
         with tempfile.TemporaryFile(dir=self.folder) as file:
             try:
                 # room that is missing is an error here, and would be a SIGBUS when written
-                os.posix_fallocate(file.fileno(), 0, size)
+                if hasattr(os, "posix_fallocate"):  # macOS has none
+                    os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
                 raise InputError(
                     f"temporary folder {self.folder}: no room for {size / 2**20:.0f} MiB "

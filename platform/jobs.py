@@ -97,6 +97,9 @@ class DecoderJob(BaseModel):
         precision: of the convolutions.
         cache_bytes: memory for features of a periodic stream.
         command: what was typed, for the lineage.
+
+    Raises:
+        pydantic.ValidationError: a ``ValueError`` that lists every field at fault.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

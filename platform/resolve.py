@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from clnet.anatomy.stratification import default_stratification
+from clnet.anatomy.stratification import AnatomyGroup, default_stratification
 from clnet.data_catalog import Catalog, DatasetPin, PatchStream, PlanStore, StreamSpec
 from clnet.decoders_registry import DecoderRecord, Registry
 from clnet.errors import Incompatible, InputError
@@ -15,7 +15,7 @@ from clnet.model.decoder import DecoderConfig, Supporter
 from clnet.model.lottery import PruningSchedule, milder_rates
 from clnet.model.plan import Plan
 from clnet.model.training import Recipe
-from clnet.platform.channels import channels_for, split_of, survey, taught
+from clnet.platform.channels import Labels, Taught, channels_for, split_of, survey, taught
 from clnet.platform.jobs import DecoderJob
 from clnet.platform.rewinding import RewindTo, rewind_to
 
@@ -108,13 +108,15 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
 
     Raises:
         NotFound: something it names is not there.
+        InputError: no label of its datasets teaches its anatomies.
         Incompatible: parts that were not made for each other, or data that was withdrawn.
     """
-    default_stratification()[job.decoder]
+    group = default_stratification()[job.decoder]
     encoder = registry.encoder(job.encoder)
     registry.body_part_model(job.body_part_model)
-    for ref in job.dataset:
-        registry.check_usable(catalog.get(ref).ref)
+    datasets = [catalog.get(ref) for ref in job.dataset]
+    for dataset in datasets:
+        registry.check_usable(dataset.ref)
     for ref in filter(None, (*job.supporters, job.base, job.start)):
         decoder = registry.decoder(ref)
         if decoder.encoder_sha256 != encoder.sha256:
@@ -125,6 +127,12 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
             raise Incompatible(f"{ref} is no version of {job.decoder}")
         if ref in job.supporters and decoder.supporters:
             raise Incompatible(f"supporter {ref} leans on others itself; lean on those instead")
+    # what the cases may know; which of it the training cases show, their voxels tell later
+    labels = {use.members: use.cases for dataset in datasets for use in dataset.labels}
+    if job.base is None:
+        channels_for(group, labels, job.anatomies)
+    else:
+        _taught(group, DecoderConfig.from_dict(registry.decoder(job.base).config), labels)
 
 
 def stores_for(
@@ -172,9 +180,7 @@ def resolve(
         )
     else:
         config = DecoderConfig.from_dict(base.config)
-    seen = taught(config.channels, labels)
-    if not seen.channels:
-        raise InputError(f"{group.id}: the training cases label none of its anatomies")
+    seen = _taught(group, config, labels)
     stream = _stream(job, stores, Plan.from_dict(encoder.plan), group.anatomies)
     assignment = Assignment(
         job_id=job_id,
@@ -198,6 +204,13 @@ def resolve(
     if job.kind == "prune":
         return _to_prune(assignment, base, registry)
     return _to_update(assignment, base, seen.channels)
+
+
+def _taught(group: AnatomyGroup, config: DecoderConfig, labels: Labels) -> Taught:
+    seen = taught(config.channels, labels)
+    if not seen.channels:
+        raise InputError(f"{group.id}: the training cases label none of its anatomies")
+    return seen
 
 
 def _pin(record: DecoderRecord) -> Supporter:

@@ -6,7 +6,6 @@ the caller. Jobs of a runner that died are taken up again where their checkpoint
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -16,13 +15,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from clnet.errors import Incompatible, ServiceError
 from clnet.platform.ray_runtime import RayRuntime, ray_runtime
 from clnet.platform.workspace import Workspace
+from clnet.storage import exclusive_or_none
 
 if TYPE_CHECKING:
     import ray
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Runner", "ensure_runner", "run_queued"]
 
+LOCK, PID = "runner.lock", "runner.pid"
+"""In the folder of the jobs: what the runner holds, and which process holds it or last did."""
 IDLE_SECONDS = 20.0
 """A runner of its own waits this long for more before it ends and takes its Ray along."""
 POLL_SECONDS = 0.3
@@ -72,6 +74,7 @@ def run_queued(workspace: Workspace, ray: str | None = None, idle_seconds: float
     with _lock(workspace) as free:
         if not free:
             return False
+        (workspace.root / "jobs" / PID).write_text(f"{os.getpid()}\n", encoding="ascii")
         with _ray(ray, workspace) as runtime:
             Runner(workspace, runtime).work(idle_seconds)
     return True
@@ -208,18 +211,9 @@ class Runner:
         registry.close()
 
 
-@contextmanager
-def _lock(workspace: Workspace) -> Iterator[bool]:
+def _lock(workspace: Workspace) -> AbstractContextManager[bool]:
     """Whether this process is the workspace's runner for the block."""
-    path = workspace.root / "jobs" / "runner.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    return exclusive_or_none(workspace.root / "jobs" / LOCK)
 
 
 @contextmanager

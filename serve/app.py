@@ -19,7 +19,7 @@ from clnet.serve.graph import Front, ServedRelease, deployments
 from clnet.serve.intake import UploadLimits
 from clnet.serve.placement import Placement
 from clnet.serve.release import RegistrySource
-from clnet.serve.runtime import LOOPBACK, free_port, require_port, start_ray, stop_serve
+from clnet.serve.runtime import LOOPBACK, require_port, start_ray, stop_serve
 
 __all__ = ["ServiceHandle", "deploy"]
 
@@ -92,7 +92,7 @@ def deploy(
 
     Raises:
         NotFound: no such release.
-        InputError: a placement or token that cannot be used.
+        InputError: a placement, token or port that cannot be used.
         ServiceError: the port is taken, a service runs already, or a replica cannot start.
     """
     told = progress if progress is not None else _silent
@@ -101,8 +101,7 @@ def deploy(
     secret = new_token() if token is None else token
     if len(secret) < 8:
         raise InputError("token: at least 8 characters expected; leave it out for a random one")
-    port = port or free_port(host)
-    require_port(host, port)
+    port = require_port(host, port)
     told(0.0, "starting Ray")
     started = start_ray()
     if not started:

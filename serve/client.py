@@ -16,13 +16,14 @@ from urllib.parse import quote
 import httpx
 
 from clnet.errors import InputError, ServiceError
+from clnet.serve.result_folder import ARCHIVE, prepare
 from clnet.storage import atomic_write
 
 __all__ = ["Result", "SegmentationClient"]
 
 COLLECTION = "/v1/segmentations"
 WAIT = 1.0  # seconds that the service holds a question before it tells the progress
-NOT_DOWNLOADED = ("self", "result.zip")  # the archive holds what is downloaded file by file
+NOT_DOWNLOADED = ("self", ARCHIVE)  # the archive holds what is downloaded file by file
 
 Progress = Callable[[float, str], None]
 
@@ -153,18 +154,23 @@ class Result:
         return self._call("GET", self._link(name)).content
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write masks, label names, statistics and picture into a folder; returns the files."""
+        """Write masks, label names, statistics and picture into a folder; returns the files.
+
+        What an earlier result left there and this one lacks is removed; other files stay.
+        """
         target = Path(folder)
-        written = []
-        for name in self.files:
-            # the names come from the network: nothing is written outside the folder
-            parts = Path(name).parts
-            if name in NOT_DOWNLOADED or ".." in parts or Path(name).is_absolute():
-                continue
-            path = target.joinpath(*parts)
-            atomic_write(path, self.read(name))
-            written.append(path)
-        return written
+        # the names come from the network: nothing is written outside the folder
+        names = [
+            name
+            for name in self.files
+            if name not in NOT_DOWNLOADED
+            and ".." not in Path(name).parts
+            and not Path(name).is_absolute()
+        ]
+        prepare(target, names)
+        for name in names:
+            atomic_write(target / name, self.read(name))
+        return [target / name for name in names]
 
     def delete(self) -> None:
         """Make the service forget scan and result."""

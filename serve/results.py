@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.serve.outcome import Outcome, ReleaseCard
 from clnet.serve.render import Caption, render
+from clnet.serve.result_folder import ARCHIVE, LABELS, PICTURE, STATISTICS, mask_name
 
-__all__ = ["ARCHIVE", "LABELS", "PICTURE", "STATISTICS", "result_files", "statistics_of"]
+__all__ = ["result_files", "statistics_of"]
 
-ARCHIVE = "result.zip"
-LABELS = "labels.json"
-PICTURE = "preview.png"
-STATISTICS = "statistics.json"
 SLAB_VOXELS = 1 << 22  # of a label map, compressed at once
 SPEED = 4  # of gzip: label maps shrink to a hundredth at any level
 
@@ -50,7 +47,7 @@ def result_files(
         outcome: names and statistics that go with them.
         card: of the release that was served.
     """
-    files = {f"masks/{layer}.nii.gz": mask_file(values, header) for layer, values in labels.items()}
+    files = {mask_name(layer): mask_file(values, header) for layer, values in labels.items()}
     files[LABELS] = _json(_label_names(outcome, card))
     files[STATISTICS] = _json(statistics_of(outcome, card))
     shape = " × ".join(str(size) for size in hu.shape)
@@ -106,7 +103,7 @@ def _label_names(outcome: Outcome, card: ReleaseCard) -> dict[str, Any]:
         "release": card.name,
         "layers": {
             layer: {
-                "file": f"masks/{layer}.nii.gz",
+                "file": mask_name(layer),
                 "labels": {str(value): described(name) for value, name in sorted(names.items())},
             }
             for layer, names in outcome.names.items()

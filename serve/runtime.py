@@ -6,13 +6,14 @@ import contextlib
 import socket
 
 from clnet import local_ray
-from clnet.errors import ServiceError
+from clnet.errors import InputError, ServiceError
 
-__all__ = ["LOOPBACK", "free_port", "require_port", "start_ray", "stop_serve"]
+__all__ = ["LOOPBACK", "require_port", "start_ray", "stop_serve"]
 
 LOOPBACK = "127.0.0.1"
 MAX_OBJECT_STORE = 2 << 30  # a scan of 512 x 512 x 1000 voxels is 0.5 GiB
 STOP_SECONDS = 60
+MAX_PORT = 65535
 
 
 def start_ray(num_cpus: int | None = None) -> bool:
@@ -50,28 +51,26 @@ def stop_serve() -> None:
     serve.shutdown()  # type: ignore[no-untyped-call]
 
 
-def free_port(host: str) -> int:
-    """A TCP port of `host` that nobody listens on at this moment."""
-    with socket.socket(_family(host)) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def require_port(host: str, port: int) -> None:
-    """Make sure that the service can listen on `port`.
+def require_port(host: str, port: int) -> int:
+    """Make sure that the service can listen on `port`; gives it, or a free one for 0.
 
     Raises:
-        ServiceError: another program does, or `host` is not an address of this machine.
+        InputError: no port has that number.
+        ServiceError: another program listens there, or `host` is not an address of this machine.
     """
+    if not 0 <= port <= MAX_PORT:
+        raise InputError(f"port {port}: 1 to {MAX_PORT}, or 0 for any free one")
     with socket.socket(_family(host)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if port:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             raise ServiceError(
-                f"cannot listen on {host}:{port} ({error.strerror}); choose another port, "
-                "or 0 for any free one"
+                f"cannot listen on {host}:{port} ({error.strerror}); choose another host or "
+                "port, 0 for any free one"
             ) from None
+        return int(probe.getsockname()[1])
 
 
 def _family(host: str) -> socket.AddressFamily:

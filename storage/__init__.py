@@ -16,6 +16,7 @@ from clnet.storage.location import local_path
 from clnet.storage.lock import Hold, exclusive, exclusive_or_none
 from clnet.storage.object_lock import reserved
 from clnet.storage.objects import Objects
+from clnet.storage.writable import check_file, check_folder, make_folder
 from clnet.storage.zarr_store import open_zarr_store
 
 __all__ = [
@@ -25,9 +26,12 @@ __all__ = [
     "Objects",
     "atomic_directory",
     "atomic_write",
+    "check_file",
+    "check_folder",
     "exclusive",
     "exclusive_or_none",
     "local_path",
+    "make_folder",
     "new_file",
     "open_zarr_store",
     "publish",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from clnet.errors import AlreadyExists
 from clnet.storage.location import local_path, remote_filesystem
+from clnet.storage.writable import make_folder
 
 __all__ = [
     "TEMPORARY",
@@ -35,6 +36,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
     Raises:
         AlreadyExists: `target` is there, before or after the block.
+        InputError: nothing can be made beside it.
     """
     if target.exists():
         raise AlreadyExists(f"{target} exists already and is never overwritten")
@@ -45,10 +47,14 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_directory(parent: Path) -> Iterator[Path]:
-    """Yield a temporary folder in `parent`, removed after the block unless published."""
-    parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary folder in `parent`, removed after the block unless published.
+
+    Raises:
+        InputError: no folder can be made there.
+    """
+    make_folder(parent)
     temporary = _temporary(parent)
-    temporary.mkdir()
+    make_folder(temporary)
     try:
         yield temporary
     finally:
@@ -79,13 +85,16 @@ def atomic_write(path_or_url: str | Path, data: bytes) -> None:
 
     Local files go through a synced temporary file and a rename. An object store shows an
     object under its key only once the upload is complete.
+
+    Raises:
+        InputError: the file's folder cannot be made.
     """
     path = local_path(path_or_url)
     if path is None:
         filesystem, key = remote_filesystem(str(path_or_url))
         filesystem.pipe_file(key, data)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = _temporary(path.parent)
     try:
         with temporary.open("xb") as handle:
@@ -106,11 +115,12 @@ def new_file(path: Path) -> Iterator[Path]:
 
     Raises:
         AlreadyExists: `path` is there, before or after the block.
+        InputError: the file's folder cannot be made.
     """
     taken = AlreadyExists(f"{path} exists already and is never overwritten")
     if path.exists():
         raise taken
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = _temporary(path.parent)
     try:
         yield temporary

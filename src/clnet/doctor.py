@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from clnet.errors import ClnetError
+from clnet.errors import ClnetError, InputError
 
 __all__ = ["Finding", "Verdict", "diagnose", "healthy"]
 
@@ -53,7 +53,12 @@ def diagnose(
         database: SQLAlchemy URL of the registry.
         ray: start Ray for real, and stop it (some seconds).
         s3: ``s3://bucket/prefix`` to write, read and delete an object under.
+
+    Raises:
+        InputError: `s3` is something else.
     """
+    if s3 is not None and not s3.startswith("s3://"):
+        raise InputError(f"object storage {s3}: give s3://bucket/prefix")
     yield Finding("python", "ok", platform.python_version())
     for package in PACKAGES:
         yield _package(package)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -35,6 +36,15 @@ def lies_in_a_file(array: Any) -> bool:
     while array is not None and not isinstance(array, np.memmap):
         array = getattr(array, "base", None)
     return array is not None
+
+
+def test_a_system_that_cannot_reserve_room_spools_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)  # as on macOS
+    zeros = Scratch(tmp_path).zeros((3, 4, 5), np.int16)
+    assert lies_in_a_file(zeros)
+    assert not zeros.any()
 
 
 @pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz", "ct.nrrd"])

@@ -33,10 +33,13 @@ KEYS = {
     "baseline_dsc",
     "mean_pruned",
     "mean_abs_delta_dsc",
+    "mean_abs_delta_dsc_new",
+    "delta_dsc_stored",
     "old_logits_identical",
     "old_voxels_changed",
     "release",
     "outputs",
+    "refused",
     "notice",
 }
 
@@ -70,9 +73,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> QuickstartRecipe:
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Somebody's own CT: other spacing, other orientation."""
+    """Somebody's own CT: other spacing, other orientation, and the name of a held-out scan."""
     phantom = render(77, spacing=(5.0, 4.0, 4.0), field_of_view="abdomen")
-    return HeldOutScan(phantom, "RAS").write(tmp_path_factory.mktemp("own"))
+    written = HeldOutScan(phantom, "RAS").write(tmp_path_factory.mktemp("own"))
+    return written.rename(written.with_name("phantom-90000.nii.gz"))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +99,17 @@ def test_the_summary_says_all_that_was_promised(workspace: Path) -> None:
     assert summary["mean_pruned"] > 0.75
     assert "phantoms" in summary["notice"]
     assert {"liver", "kidney", "stomach", "gallbladder"} <= summary["dsc"].keys()
+
+
+def test_the_summary_tells_what_this_run_measured_and_what_the_starter_brought(
+    workspace: Path,
+) -> None:
+    summary = summary_of(workspace)
+    stored = set(summary["delta_dsc_stored"])
+    own = {name: delta for name, delta in summary["delta_dsc"].items() if name not in stored}
+    assert "liver" in stored
+    assert set(own) <= set(summary["new"])
+    assert summary["mean_abs_delta_dsc_new"] == pytest.approx(np.mean(np.abs(list(own.values()))))
 
 
 def test_what_the_starter_knew_is_unchanged(workspace: Path) -> None:
@@ -125,8 +140,8 @@ def test_new_decoders_are_dense_then_pruned_and_one_leans_on_the_liver(workspace
 def test_every_scan_comes_back_on_its_own_grid_with_a_picture(workspace: Path, scan: Path) -> None:
     outputs = {name: Path(path) for name, path in summary_of(workspace)["outputs"].items()}
     sources = {path.name: path for path in (workspace / "quickstart" / "scans").iterdir()}
-    sources[scan.name] = scan
-    assert len(outputs) == 2
+    sources[f"ct-{scan.name}"] = scan
+    assert set(outputs) == {"phantom-90000", "ct-phantom-90000"}
     for name, folder in outputs.items():
         image = nib.load(sources[f"{name}.nii.gz"])
         masks = sorted((folder / "masks").glob("*.nii.gz"))

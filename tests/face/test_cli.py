@@ -131,6 +131,20 @@ def test_a_scan_is_segmented_into_a_folder(workspace: Path, scan: Path, tmp_path
     }
 
 
+def test_a_second_scan_into_the_same_folder_leaves_nothing_of_the_first(
+    workspace: Path, scan: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(workspace, "segment", scan, "--output", out)
+    mine = [out / "masks" / "corrected.nii.gz", out / "notes.txt"]
+    stale = [out / "masks" / "bone.nii.gz"]
+    for path in mine + stale:
+        path.write_bytes(b"earlier")
+    run(workspace, "segment", scan, "--output", out, "--anatomy", "liver")
+    assert {path for path in mine + stale if path.exists()} == set(mine)
+    assert (out / "masks" / "organ.nii.gz").exists()
+
+
 def test_a_memory_budget_is_kept_and_explained(workspace: Path, scan: Path, tmp_path: Path) -> None:
     asked = ["segment", str(scan), "--workspace", str(workspace), "--output", str(tmp_path / "out")]
     told = CliRunner().invoke(app, [*asked, "--memory-budget", "300 MiB", "--explain"])
@@ -165,6 +179,58 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
     asked = ("releases", "show", "nothing", "--workspace", tmp_path)
     assert exit_of_main(monkeypatch, *asked) == 2
     assert capsys.readouterr().err == "error: release 'nothing' is not in the registry\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("segment {scan} --output {file}", "--output {file}: {file} is not a folder"),
+        ("segment {scan} --output {file}/out", "--output {file}/out: {file} is not a folder"),
+        ("evaluate --reference a --prediction b --out {file}", "--out {file}: {file} is not"),
+        ("datasets contribute a/b --source {site} --report {file}", "--report {file}: {file} is"),
+        ("datasets contribute a/b --source x --report {file} --dry-run", "--report {file}: {file}"),
+        ("datasets import a.clnet --report {file}/r", "--report {file}/r: {file} is not a folder"),
+        ("datasets fingerprint --plot {site}", "--plot {site}: is a folder; name a file"),
+        ("datasets fingerprint --plot {file}/a.png", "--plot {file}: {file} is not a folder"),
+        ("datasets list --workspace {file}/w", "{file}/w: no folder can be made there"),
+        ("datasets list --workspace /proc/nope", "/proc/nope: no folder can be made there"),
+        ("jobs list --workspace {file}", "workspace {file}: is a file"),
+        ("releases export 2026.11 {file}", "{file} exists already"),
+        ("releases export 2026.11 {file}/r", "{file}: no folder can be made there"),
+        ("sites key make {file}/key", "{file}: no folder can be made there"),
+        ("sites serve --tls-certificate x.pem --tls-key y.pem", "TLS certificate x.pem, key y.pem"),
+        ("serve --host nowhere.invalid --port 0", "cannot listen on nowhere.invalid:0"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_told_before_the_work(
+    workspace: Path,
+    scan: Path,
+    site: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    reason: str,
+) -> None:
+    monkeypatch.setenv("CLNET_WORKSPACE", str(workspace))
+    file = scan.with_name("junk.txt")
+    file.write_text("no folder", encoding="utf-8")
+    places = {"scan": scan, "site": site, "file": file}
+    code = exit_of_main(monkeypatch, *(part.format(**places) for part in command.split()))
+    assert code == (1 if command.startswith("serve") else 2)
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1].startswith(f"error: {reason.format(**places)}")
+    assert "Traceback" not in told
+    with clnet.connect(workspace) as hub:
+        assert not hub.datasets.list()
+
+
+@pytest.mark.parametrize("port", [99999, -1])
+def test_a_port_that_no_machine_has_is_refused(
+    furnished: clnet.Hub, monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    assert exit_of_main(monkeypatch, "serve", f"--port={port}") == 2
+    with pytest.raises(clnet.InputError, match=f"port {port}: 1 to 65535"):
+        furnished.serve(port=port)
 
 
 def test_a_damaged_artefact_is_one_line_and_exit_code_1(

@@ -71,8 +71,16 @@ def test_a_missing_bucket_fails_with_advice(tmp_path: Path, s3_url: str) -> None
     assert "AWS_ENDPOINT_URL" in found.advice
 
 
-def test_object_storage_of_an_unknown_kind_fails(tmp_path: Path) -> None:
-    assert find("object storage", tmp_path, "", s3="nowhere://bucket").verdict == "fail"
+@pytest.mark.parametrize("url", ["nowhere://bucket", "garbage", "/tmp/garbage", "s3:/bucket"])
+def test_what_is_no_object_store_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(app, ["doctor", "--s3", url, "--workspace", str(tmp_path)])
+    assert isinstance(told.exception, clnet.InputError)
+    assert "s3://bucket/prefix" in str(told.exception)
+    assert told.stdout == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -447,6 +447,7 @@ def test_a_scan_of_two_thousand_slices_is_segmented() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell")
 def test_memory_grows_neither_with_slices_nor_with_classes() -> None:
     """Within 10 %, in processes of their own, as memory that was freed still counts in this one.
 

@@ -75,6 +75,21 @@ def test_a_job_about_something_that_is_not_there_is_not_queued(
     assert hub.registry().jobs() == []
 
 
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"decoder": "abdomen/pancreas"}, "abdomen/pancreas: the training cases label none of"),
+        ({"anatomies": ("spleen",)}, "abdomen/liver: spleen is not of this group"),
+    ],
+)
+def test_a_job_that_its_data_cannot_teach_is_not_queued(
+    hub: Workspace, wrong: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        enqueue([tiny_job(), tiny_job(**wrong)], hub)
+    assert hub.registry().jobs() == []
+
+
 def test_epochs_are_batches(hub: Workspace) -> None:
     job = tiny_job(steps=None, epochs=3, batches_per_epoch=5)
     assert assigned(hub, job).stream.total == assigned(hub, job).recipe.steps == 15

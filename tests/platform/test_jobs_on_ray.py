@@ -17,8 +17,9 @@ from clnet.errors import JobFailed
 from clnet.platform.events import EventLog, JobEvent
 from clnet.platform.jobs import JobHandle, Validation, enqueue, submit
 from clnet.platform.ray_runtime import RayRuntime
-from clnet.platform.runner import run_queued
+from clnet.platform.runner import LOCK, PID, run_queued
 from clnet.platform.workspace import Workspace
+from clnet.storage import exclusive_or_none
 
 pytestmark = pytest.mark.slow
 
@@ -129,7 +130,7 @@ def test_datasets_in_an_object_store_train_decoders(tmp_path: Path, s3_url: str)
 
 
 def runners(hub: Workspace) -> list[int]:
-    """Processes that hold the workspace's runner lock."""
-    lock = (hub.root / "jobs" / "runner.lock").stat().st_ino
-    lines = Path("/proc/locks").read_text().splitlines()
-    return [int(line.split()[4]) for line in lines if f":{lock} " in line and "->" not in line]
+    """The process that holds the workspace's runner lock, if one does."""
+    jobs = hub.root / "jobs"
+    with exclusive_or_none(jobs / LOCK) as free:
+        return [] if free else [int((jobs / PID).read_text())]

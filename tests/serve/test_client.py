@@ -37,6 +37,18 @@ def test_files_are_saved_under_their_names(
     assert names == set(result.files) - {"result.zip"}
 
 
+def test_a_folder_holds_one_result_and_what_is_not_of_a_result(
+    client: SegmentationClient, scan: Path, tmp_path: Path
+) -> None:
+    client.segment(scan).save(tmp_path / "out")
+    (tmp_path / "out" / "masks" / "corrected.nii.gz").write_bytes(b"by hand")
+    (tmp_path / "out" / "notes.txt").write_text("mine", encoding="utf-8")
+    written = client.segment(scan, ["sacrum"]).save(tmp_path / "out")
+    left = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    own = {tmp_path / "out" / "masks" / "corrected.nii.gz", tmp_path / "out" / "notes.txt"}
+    assert left == set(written) | own
+
+
 def test_names_that_lead_out_of_the_folder_are_not_written(
     client: SegmentationClient, scan: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,9 @@ from clnet.cli.options import (
     ObligationOption,
     PassphraseOption,
     RayOption,
+    ReportOption,
     WorkspaceOption,
+    file_to_write,
     open_datasets,
     passphrase_in,
     text_in,
@@ -92,10 +94,7 @@ def contribute(
         list[str] | None,
         typer.Option(metavar="CODE", help="Overrule a finding (orientation.mirrored ...)."),
     ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write report.json and report.html, with pictures."),
-    ] = None,
+    report: ReportOption = None,
     workers: Annotated[
         int,
         typer.Option(
@@ -319,10 +318,7 @@ def import_(
         list[str] | None,
         typer.Option(metavar="CODE", help="Overrule a finding (orientation.mirrored ...)."),
     ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write report.json and report.html, with pictures."),
-    ] = None,
+    report: ReportOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -363,7 +359,10 @@ def fingerprint(
         str | None, typer.Argument(help="site/name@version; the newest without @. All without it.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw datasets side by side, as PNG.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", callback=file_to_write, help="Draw datasets side by side, as PNG."
+        ),
     ] = None,
     body_part_model: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clnet.cli.options import JsonOption
+from clnet.cli.options import JsonOption, folder_to_write
 from clnet.cli.show import listing, progress
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ def evaluate(
         Path, typer.Option(metavar="DIR", help="Folder of labels to judge, of any system.")
     ],
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for metrics.csv, summary.json, box plots.")
+        Path,
+        typer.Option(
+            metavar="DIR",
+            callback=folder_to_write,
+            help="Folder for metrics.csv, summary.json, box plots.",
+        ),
     ],
     mapping: Annotated[
         Path | None,

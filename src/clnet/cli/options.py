@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clnet.errors import AccessDenied, InputError
+from clnet.storage import check_file, check_folder
 
 if TYPE_CHECKING:
     from clnet.hub import Hub
@@ -19,7 +21,10 @@ __all__ = [
     "ObligationOption",
     "PassphraseOption",
     "RayOption",
+    "ReportOption",
     "WorkspaceOption",
+    "file_to_write",
+    "folder_to_write",
     "open_datasets",
     "open_hub",
     "passphrase_in",
@@ -65,6 +70,44 @@ RayOption = Annotated[
 DEFAULT_WORKSPACE = Path("clnet-workspace")
 
 
+def folder_to_write(option: typer.CallbackParam, folder: Path | None) -> Path | None:
+    """Callback of an option: refuses a folder that nothing can be written to, before the work.
+
+    Raises:
+        InputError: names the option.
+    """
+    return _checked(option, folder, check_folder)
+
+
+def file_to_write(option: typer.CallbackParam, file: Path | None) -> Path | None:
+    """Callback of an option: refuses a file that cannot be written, before the work.
+
+    Raises:
+        InputError: names the option.
+    """
+    return _checked(option, file, check_file)
+
+
+def _checked(
+    option: typer.CallbackParam, path: Path | None, check: Callable[[Path], None]
+) -> Path | None:
+    if path is not None:
+        try:
+            check(path)
+        except InputError as error:
+            raise InputError(f"{option.opts[0]} {error}") from None
+    return path
+
+
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="DIR",
+        callback=folder_to_write,
+        help="Write report.json and report.html, with pictures.",
+    ),
+]
 PassphraseOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="File with the passphrase of the private key."),

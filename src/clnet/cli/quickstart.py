@@ -14,7 +14,9 @@ __all__ = ["quickstart"]
 
 
 def quickstart(
-    ct: Annotated[Path | None, typer.Option(help="A CT of your own to segment too.")] = None,
+    ct: Annotated[
+        Path | None, typer.Option(help="A CT of your own, as NIfTI, to segment too.")
+    ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Make the starter release first (hours).")
     ] = False,
@@ -24,7 +26,7 @@ def quickstart(
 ) -> None:
     """The whole path on made-up patients: contribute, train, prune, release, serve, segment.
 
-    Run again, it reuses what is there.
+    Run again, it reuses what is there. Exit code 1: your CT came back without a result.
     """
     from rich.console import Console
 
@@ -35,3 +37,5 @@ def quickstart(
     summary = run(workspace, ct=ct, from_scratch=from_scratch, ray=ray, stages=stages)
     if as_json:
         record(summary, as_json=True)
+    if summary["refused"]:
+        raise typer.Exit(1)

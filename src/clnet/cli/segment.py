@@ -12,6 +12,7 @@ from clnet.cli.options import (
     JsonOption,
     MemoryOption,
     WorkspaceOption,
+    folder_to_write,
     open_hub,
 )
 from clnet.cli.show import listing, progress, record
@@ -21,7 +22,10 @@ __all__ = ["segment"]
 
 def segment(
     image: Annotated[Path, typer.Argument(help="CT as NIfTI, NRRD or MHA.")],
-    output: Annotated[Path, typer.Option(help="Folder for label maps and statistics.")],
+    output: Annotated[
+        Path,
+        typer.Option(callback=folder_to_write, help="Folder for label maps and statistics."),
+    ],
     release: Annotated[str | None, typer.Option(help="Release to use; the newest.")] = None,
     anatomy: Annotated[
         list[str] | None, typer.Option(help="Only this anatomy; may be repeated.")

@@ -32,7 +32,7 @@ def serve(
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address; this machine alone.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 for any free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free one.")] = 8000,
     token_file: Annotated[
         Path | None, typer.Option(help="File with the clients' token; a random one is shown.")
     ] = None,
@@ -59,7 +59,10 @@ def serve(
             typer.echo(f"serving release {service.release} at {service.url}")
             if token is None:
                 typer.echo(f"clients send: Authorization: Bearer {service.token}")
-            typer.echo(f"requests are described in {service.url}/openapi.json; Ctrl-C stops it")
+            typer.echo(
+                f"requests are described in {service.url}/openapi.json, which also takes the "
+                "token; Ctrl-C stops it"
+            )
             _wait_for_signal()
 
 

@@ -64,21 +64,26 @@ class SegmentedScan:
     def save(self, folder: str | Path, formats: Sequence[str] = ("nifti", "png")) -> list[Path]:
         """Write the result; returns the files.
 
+        What an earlier result left in the folder and this one lacks is removed; other files stay.
+
         Args:
             formats: ``nifti`` gives ``masks/<layer>.nii.gz`` on the scan's own grid and
                 ``labels.json`` with what their values mean; ``png`` gives ``preview.png``.
                 ``statistics.json`` is always written.
 
         Raises:
-            InputError: another format.
+            InputError: another format, or a folder that nothing can be written to.
         """
-        from clnet.serve import results
+        from clnet.serve import result_folder, results
 
-        kinds = {"nifti": ("masks/", results.LABELS), "png": (results.PICTURE,)}
+        kinds = {
+            "nifti": (f"{result_folder.MASKS}/", result_folder.LABELS),
+            "png": (result_folder.PICTURE,),
+        }
         for name in formats:
             if name not in kinds:
                 raise InputError(f"format {name!r}: not one of {', '.join(kinds)}")
-        chosen = (results.STATISTICS, *(start for name in formats for start in kinds[name]))
+        chosen = (result_folder.STATISTICS, *(start for name in formats for start in kinds[name]))
         files = results.result_files(
             self._hu,
             self.result.affine,
@@ -87,12 +92,12 @@ class SegmentedScan:
             self._outcome(),
             self.release,
         )
-        written = []
-        for name, data in files.items():
-            if name.startswith(chosen):
-                atomic_write(Path(folder) / name, data)
-                written.append(Path(folder) / name)
-        return written
+        names = [name for name in files if name.startswith(chosen)]
+        target = Path(folder)
+        result_folder.prepare(target, names)
+        for name in names:
+            atomic_write(target / name, files[name])
+        return [target / name for name in names]
 
     def _outcome(self) -> Outcome:
         from clnet.serve.outcome import Outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from clnet.errors import InputError
 from clnet.hub.rows import dataset_row, listed_row
 from clnet.hub.site_hub import SiteHub
 from clnet.platform.workspace import Workspace
-from clnet.storage import sweep_temporaries
+from clnet.storage import make_folder, sweep_temporaries
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -84,7 +85,7 @@ def site_app(workspace: Workspace, most_bytes: int) -> FastAPI:
         return _Port(SiteHub(workspace, token))
 
     uploads = workspace.root / "uploads"
-    uploads.mkdir(parents=True, exist_ok=True)
+    make_folder(uploads)
     sweep_temporaries(uploads)
     return build_site_app(admit, uploads, most_bytes)
 
@@ -119,9 +120,12 @@ def serve_sites(
         started: told the address.
 
     Raises:
-        InputError: an address that others reach, without TLS.
+        InputError: an address that others reach, without TLS, or files that are not for it.
+        ServiceError: the port is taken.
     """
     import uvicorn
+
+    from clnet.serve.runtime import require_port
 
     if (certificate is None) != (key is None):
         raise InputError("TLS needs both a certificate and its key")
@@ -130,6 +134,9 @@ def serve_sites(
             f"{host}: tokens would cross the network for all to read; give --tls-certificate and "
             "--tls-key, or listen on 127.0.0.1 behind a proxy that speaks TLS"
         )
+    if certificate is not None:
+        _check_tls(certificate, key)
+    port = require_port(host, port)
     config = uvicorn.Config(
         site_app(workspace, most_bytes),
         host=host,
@@ -142,6 +149,13 @@ def serve_sites(
     if started is not None:
         started(f"{'https' if certificate else 'http'}://{host}:{port}")
     uvicorn.Server(config).run()
+
+
+def _check_tls(certificate: Path, key: Path | None) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:  # what ssl itself raises is one
+        raise InputError(f"TLS certificate {certificate}, key {key}: {error}") from None
 
 
 def _is_loopback(host: str) -> bool:

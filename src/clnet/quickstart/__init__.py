@@ -31,7 +31,8 @@ def run(
         The summary, as in ``<workspace>/quickstart/summary.json``.
 
     Raises:
-        InputError: `ct` cannot be read, or the workspace cannot be used.
+        InputError: the service would not take `ct`, or the workspace cannot be used.
+        ServiceError: `ray` cannot be reached, or the service failed.
     """
     from clnet.quickstart.journey import Journey
 

@@ -33,6 +33,7 @@ class Figures:
         ]
         self._new: list[str] = []
         self._delta: dict[str, float] = {}
+        self._stored: dict[str, float] = {}
         self._pruned = 0.0
         self._baseline: dict[str, float] = {}
 
@@ -55,7 +56,7 @@ class Figures:
         before = mean_dsc(scores_of(unpruned, scan, self._new) for scan in self.scans)
         after = mean_dsc(self._scores)
         self._delta = {name: after[name] - before[name] for name in self._new if name in before}
-        self._delta |= {name: v["pruned"] - v["dense"] for name, v in starter.items()}
+        self._stored = {name: v["pruned"] - v["dense"] for name, v in starter.items()}
         self._pruned = sparsity(
             [d.decoder for d in model.decoders if d.served and d.decoder is not None]
         )
@@ -68,6 +69,7 @@ class Figures:
         """The figures, JSON-able."""
         dsc = mean_dsc(self._scores)
         new = [dsc[name] for name in self._new if name in dsc]
+        delta = self._delta | self._stored
         return {
             "phantoms": True,
             "dsc": dsc,
@@ -78,8 +80,10 @@ class Figures:
             "baseline_dsc": float(np.mean(list(self._baseline.values()))),
             "baseline": self._baseline,
             "mean_pruned": self._pruned,
-            "delta_dsc": self._delta,
-            "mean_abs_delta_dsc": float(np.mean(np.abs(list(self._delta.values())))),
+            "delta_dsc": delta,
+            "delta_dsc_stored": sorted(self._stored),
+            "mean_abs_delta_dsc": float(np.mean(np.abs(list(delta.values())))),
+            "mean_abs_delta_dsc_new": float(np.mean(np.abs(list(self._delta.values())))),
         }
 
 

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 
 from clnet.anatomy.phantom import render
 from clnet.decoders_registry import DecoderRecord, ReleaseRecord
-from clnet.errors import InputError, NotFound
+from clnet.errors import NotFound
 from clnet.hub import connect
 from clnet.judging import HeldOutScan, held_out_scans
+from clnet.platform.ray_runtime import ray_runtime
 from clnet.quickstart.figures import Figures
+from clnet.quickstart.own_ct import check_ct, name_of
 from clnet.quickstart.promises import changed_voxels, logits_hashes
 from clnet.quickstart.recipe import QuickstartRecipe, load_recipe
-from clnet.quickstart.served import read_result, segment_over_http
+from clnet.quickstart.served import Answers, read_result, segment_over_http
 from clnet.quickstart.sites import contribute
 from clnet.quickstart.teach import search, teach, update
 from clnet.serve import load_release
 from clnet.stages import Stages
 from clnet.starter import RELEASE, held_out_figures
-from clnet.storage import atomic_write
+from clnet.storage import atomic_write, make_folder
 
 __all__ = ["Journey"]
 
@@ -50,8 +53,8 @@ class Journey:
     ) -> None:
         self.hub = connect(workspace, ray=ray)
         self.ct = None if ct is None else Path(ct)
-        if self.ct is not None and not self.ct.is_file():
-            raise InputError(f"{self.ct}: there is no such file")
+        if self.ct is not None:
+            check_ct(self.ct)
         self.from_scratch = from_scratch
         self.stages = stages or Stages()
         self.recipe = recipe or load_recipe()
@@ -61,15 +64,18 @@ class Journey:
 
     def run(self) -> dict[str, Any]:
         """All stages, and the summary."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
+        if self.hub.ray is not None:
+            with ray_runtime(self.hub.ray):
+                pass  # a wrong address or token is told now, not after the phantoms
         starter = self._starter()
         known = {record.group: record for record in starter.decoders}
         datasets = self._sites()
         dense, pruned = self._learn(datasets, known)
         updated = self._update(datasets, known)
         release = self._release(starter, pruned, updated)
-        outputs = self._segment(release)
-        summary = self._judge(starter, release, dense, pruned, updated, outputs)
+        answers = self._segment(release)
+        summary = self._judge(starter, release, dense, pruned, updated, answers)
         self._tell(summary, release)
         return summary
 
@@ -158,23 +164,23 @@ class Journey:
         except NotFound:
             return None
 
-    def _segment(self, release: ReleaseRecord) -> dict[str, Path]:
+    def _segment(self, release: ReleaseRecord) -> Answers:
         with self.stages.stage("serve") as stage:
             inputs = self.folder / "scans"
             inputs.mkdir(exist_ok=True)
-            files = [scan.write(inputs) for scan in self.scans]
-            if self.ct is not None:
-                files.append(self.ct)
-            outputs = segment_over_http(
+            scans = {scan.name: scan.write(inputs) for scan in self.scans}
+            own = {} if self.ct is None else {name_of(self.ct): self.ct}
+            answers = segment_over_http(
                 self.hub,
                 release,
-                files,
+                scans | own,
                 self.folder / "results",
                 self.recipe.own_deployment,
                 stage,
+                may_fail=own,
             )
-            stage.outcome = f"{len(outputs)} scans segmented over HTTP"
-        return outputs
+            stage.outcome = f"{len(answers.outputs)} scans segmented over HTTP"
+        return answers
 
     def _judge(
         self,
@@ -183,12 +189,12 @@ class Journey:
         dense: Mapping[str, DecoderRecord],
         pruned: Mapping[str, DecoderRecord],
         updated: DecoderRecord,
-        outputs: Mapping[str, Path],
+        answers: Answers,
     ) -> dict[str, Any]:
         with self.stages.stage("judge") as stage:
             model = load_release(self.hub.registry, release.name)
             parent = load_release(self.hub.registry, starter.name)
-            results = {scan.name: read_result(outputs[scan.name]) for scan in self.scans}
+            results = {scan.name: read_result(answers.outputs[scan.name]) for scan in self.scans}
             figures = Figures(release, self.scans, results)
             stage(0.1, "dense against pruned")
             figures.compare(self.hub.registry, model, dense, pruned, self._figures)
@@ -209,7 +215,8 @@ class Journey:
                 "old_voxels_changed": changed,
                 "update": {"ref": updated.ref, "status": updated.status},
                 "release": release.name,
-                "outputs": {name: str(path) for name, path in outputs.items()},
+                "outputs": {name: str(path) for name, path in answers.outputs.items()},
+                "refused": answers.refused,
                 "notice": NOTICE,
             }
             stage.outcome = f"mean DSC {summary['mean_dsc']:.3f} on {len(self.scans)} phantoms"
@@ -226,13 +233,16 @@ class Journey:
             f"all {summary['mean_dsc']:.3f}, new {summary['mean_dsc_new']:.3f}, "
             f"baseline {summary['baseline_dsc']:.3f}; "
             f"{summary['mean_pruned']:.0%} of the weights cut for a change of "
-            f"{summary['mean_abs_delta_dsc']:.3f}.\nOld logits identical: "
+            f"{summary['mean_abs_delta_dsc']:.3f}, new {summary['mean_abs_delta_dsc_new']:.3f}"
+            f"{_stored(summary['delta_dsc_stored'])}.\nOld logits identical: "
             f"{summary['old_logits_identical']}; old voxels changed: "
             f"{summary['old_voxels_changed']}.",
             highlight=False,
         )
         say(f"\nSummary   {self.folder / 'summary.json'}", highlight=False)
         say(f"A picture {first}/preview.png", highlight=False)
+        for name, reason in summary["refused"].items():
+            say(f"[red]No result of {escape(name)}[/]: {escape(reason)}", highlight=False)
         say(
             f"\nNext: clnet segment CT.nii.gz --release {release.name} --output out "
             f"--workspace {self.hub.workspace.root}\n"
@@ -247,6 +257,13 @@ def _segmented(model: Any, scan: HeldOutScan) -> Any:
 
     found = model.segment(np.asarray(scan.image.dataobj), scan.image.affine)
     return LabelMaps(found.labels, found.names)
+
+
+def _stored(anatomies: Sequence[str]) -> str:
+    """Says whose change of Dice was not measured in this run."""
+    if not anatomies:
+        return ""
+    return f" (of {len(anatomies)} anatomies as measured when the starter was made)"
 
 
 def _reused(was_there: bool) -> str:
