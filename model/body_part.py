@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -147,25 +147,39 @@ class BodyPartModel:
         return self.config.normalise(hu)
 
     @torch.inference_mode()
-    def features(self, volume: NDArray[Any], spacing: Spacing) -> Tensor:
+    def features(
+        self, volume: NDArray[Any], spacing: Spacing, check: Callable[[], None] | None = None
+    ) -> Tensor:
         """Features of each slice of a normalised volume ``(Z, 2 C)``, on the CPU."""
         device = next(self.network.parameters()).device
         parts = []
         for first in range(0, len(volume), BATCH_SLICES):
+            if check is not None:
+                check()
             batch = volume[first : first + BATCH_SLICES]
             slices = body_part_slices(batch, spacing, self.config)
             parts.append(self.network.features(slices.to(device)).cpu())
         return torch.cat(parts)
 
-    def raw_scores(self, volume: NDArray[Any], spacing: Spacing) -> NDArray[np.float64]:
+    def raw_scores(
+        self, volume: NDArray[Any], spacing: Spacing, check: Callable[[], None] | None = None
+    ) -> NDArray[np.float64]:
         """Raw network output per slice, float64 ``(Z,)``."""
         weight = self.network.score.weight.detach().cpu().double()
         bias = self.network.score.bias.detach().cpu().double()
-        scores = self.features(volume, spacing).double() @ weight[0] + bias
+        scores = self.features(volume, spacing, check).double() @ weight[0] + bias
         return scores.numpy().astype(np.float64)
 
-    def curve(self, volume: NDArray[Any], spacing: Spacing) -> BodyPartCurve:
-        """The scan-wide curve of `volume` ``(Z, Y, X)``, normalised; `spacing` in mm (z, y, x)."""
+    def curve(
+        self, volume: NDArray[Any], spacing: Spacing, check: Callable[[], None] | None = None
+    ) -> BodyPartCurve:
+        """The scan-wide curve of a scan.
+
+        Args:
+            volume: normalised ``(Z, Y, X)``; it may lie in a file.
+            spacing: in mm (z, y, x).
+            check: called often; what it raises ends the work.
+        """
         threshold = (PATIENT_HU - self.config.mean) / self.config.std
         voxels, rims = [], []
         for first in range(0, len(volume), BATCH_SLICES):
@@ -174,7 +188,7 @@ class BodyPartModel:
             rims.append(_rim_shares(inside))
         patient = np.concatenate(voxels) * spacing[1] * spacing[2] > PATIENT_AREA_MM2
         cropped = float(np.median(np.concatenate(rims))) > CROPPED
-        heights = self.height_of(self.raw_scores(volume, spacing))
+        heights = self.height_of(self.raw_scores(volume, spacing, check))
         curve = fit_curve(heights, spacing[0], patient, self.per_mm, self.error)
         # a detail cut out of a body looks like nothing that the network knows
         return replace(curve, quality=0.0) if cropped else curve

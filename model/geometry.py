@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from clnet.errors import InputError
+from clnet.model.scratch import slabs
 
 __all__ = [
     "Orientation",
@@ -143,7 +144,6 @@ def plan_shape(shape: Shape, spacing: Spacing, target: Spacing) -> Shape:
     return z, y, x
 
 
-@lru_cache(maxsize=64)
 def linear_matrix(source: int, target: int) -> Tensor:
     """Linear interpolation ``(target, source)`` of one axis over a fixed field of view.
 
@@ -165,7 +165,7 @@ def nearest_indices(source: int, target: int) -> Tensor:
     return torch.from_numpy(np.clip(np.floor(centres + 0.5), 0, source - 1).astype(np.int64))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)  # what a scan asks for again and again, without its longest axis
 def image_matrix(source: int, target: int) -> Tensor:
     """:func:`linear_matrix`, after a low-pass where it would skip voxels.
 
@@ -176,8 +176,13 @@ def image_matrix(source: int, target: int) -> Tensor:
     step = source / target
     if step <= PREFILTER_FACTOR:
         return matrix
-    smooth = gaussian_filter1d(np.eye(source), 0.5 * (step - 1), axis=0, mode="nearest")
-    return matrix @ torch.from_numpy(smooth.astype(np.float32))
+    # in columns: all of the low-pass would be a square of the longer axis, in float64
+    found = torch.empty_like(matrix)
+    for part in slabs(source, 4 * source):
+        impulses = np.eye(source, part.stop - part.start, -part.start)
+        smooth = gaussian_filter1d(impulses, 0.5 * (step - 1), axis=0, mode="nearest")
+        found[:, part] = matrix @ torch.from_numpy(smooth.astype(np.float32))
+    return found
 
 
 def resample(volume: NDArray[Any], shape: Shape) -> NDArray[np.float32]:

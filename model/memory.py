@@ -14,7 +14,7 @@ from clnet.model.encoder import Encoder
 from clnet.model.inference import LoadedDecoder, SlidingWindow, closure
 from clnet.model.workload import workload
 
-__all__ = ["Needs", "default_budget", "free_memory", "needs", "parse_bytes"]
+__all__ = ["Needs", "asked_budget", "default_budget", "free_memory", "needs", "parse_bytes"]
 
 SHARE = 0.5  # of what is free, taken by default
 READING = 48 << 20  # bytes for the blocks in work, whatever the scan, decoders and budget
@@ -43,6 +43,7 @@ def needs(
     decoders: Mapping[str, LoadedDecoder],
     patch: tuple[int, int, int],
     window: SlidingWindow,
+    back: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> Needs:
     """What encoder and decoders take on a window of `patch` voxels.
 
@@ -51,6 +52,7 @@ def needs(
         decoders: by hash, supporters first.
         patch: voxels of a window (z, y, x).
         window: how often windows are seen, and how many are pending.
+        back: interpolation to the scan's grid, a matrix per axis.
     """
     seen = len(window.flips)
     voxels = patch[0] * patch[1] * patch[2]
@@ -82,7 +84,9 @@ def needs(
         sha: sum(flops[d.sha256] for d in closure([decoder], decoders))
         for sha, decoder in decoders.items()
     }
-    fixed = 4 * voxels + max(encoding.memory, features + most + kept + pending) + READING
+    # the matrix of a long axis counts, on the way there and on the way back
+    between = READING + 2 * _bytes(back)
+    fixed = 4 * voxels + max(encoding.memory, features + most + kept + pending) + between
     return Needs(encoding.flops * seen, cost, fixed)
 
 
@@ -100,6 +104,21 @@ def parse_bytes(text: str) -> int:
     if match is None or match[2] not in UNITS | BINARY or float(match[1]) <= 0:
         raise InputError(f"memory {text!r}: write it like 4GiB, 800MiB or 2000000000")
     return int(float(match[1]) * (UNITS | BINARY)[match[2]])
+
+
+def asked_budget(asked: int | str | None) -> int | None:
+    """A memory budget in bytes; None where none is asked for.
+
+    Raises:
+        InputError: it is not a size, or not more than 0.
+    """
+    budget = parse_bytes(asked) if isinstance(asked, str) else asked
+    if budget is not None and budget <= 0:
+        raise InputError(
+            f"memory budget {asked!r}: more than 0 bytes expected; "
+            "leave it out to use half of what is free"
+        )
+    return budget
 
 
 def default_budget(device: torch.device) -> int:

@@ -28,12 +28,10 @@ from clnet.model.nnunet.inference import scan_curve
 from clnet.model.nnunet.plan import NnunetPlan
 from clnet.model.nnunet.preprocessing import prepare as prepare_nnunet
 from clnet.model.plan import Plan
-from clnet.model.scratch import Scratch
+from clnet.model.scratch import Scratch, slabs
 from clnet.model.watch import Watch
 
 __all__ = ["Prepared", "prepare"]
-
-BLOCK_VOXELS = 1 << 20  # of the plan's grid, normalised at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +93,10 @@ def prepare(
     """
     canonical, spacing, orientation = to_canonical(ct, affine)
     if isinstance(plan, NnunetPlan):
-        own = prepare_nnunet(canonical, spacing, orientation, plan)
-        curve = None if bpr is None else scan_curve(bpr, canonical, spacing)
+        own = prepare_nnunet(canonical, spacing, orientation, plan, scratch, watch.check)
+        curve = None
+        if bpr is not None:
+            curve = scan_curve(bpr, canonical, spacing, scratch.zeros, watch.check)
         watch.check()
         return Prepared(canonical, spacing, orientation, own.canonical, own.back, curve, own.frame)
     z, y, x = canonical.shape
@@ -108,15 +108,13 @@ def prepare(
         size * old / new for size, old, new in zip(canonical.shape, spacing, shape, strict=True)
     )
     curve = None
-    step = max(1, BLOCK_VOXELS // (shape[1] * shape[2]))
-    slabs = [slice(first, first + step) for first in range(0, shape[0], step)]
+    plane = shape[1] * shape[2]
     if bpr is not None:
         seen = scratch.zeros(shape, np.float32)
-        for slab in slabs:
+        for slab in slabs(shape[0], plane, watch.check):
             seen[slab] = bpr.normalise(image[slab])
-        watch.check()
-        curve = bpr.curve(seen, (d, h, w))
-    for slab in slabs:
+        curve = bpr.curve(seen, (d, h, w), watch.check)
+    for slab in slabs(shape[0], plane, watch.check):
         image[slab] = plan.normalise(image[slab])
     watch.check()
     back = tuple(linear_matrix(p, c) for p, c in zip(shape, canonical.shape, strict=True))

@@ -31,8 +31,9 @@ def prepare_nnunet(
     from clnet.model.geometry import orientation_from
     from clnet.model.nnunet.plan import NnunetPlan
     from clnet.model.nnunet.preprocessing import prepare
+    from clnet.model.scratch import Scratch
 
-    return prepare(ct, spacing, orientation_from(axcodes), NnunetPlan.of(plan))
+    return prepare(ct, spacing, orientation_from(axcodes), NnunetPlan.of(plan), Scratch())
 
 
 PREPARERS = {"nnunet": prepare_nnunet}

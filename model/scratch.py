@@ -1,10 +1,11 @@
-"""Large arrays in temporary files instead of memory."""
+"""Large arrays in temporary files instead of memory, and how they are walked."""
 
 from __future__ import annotations
 
 import math
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from clnet.errors import InputError
 
-__all__ = ["Scratch", "scratch_folder"]
+__all__ = ["Room", "Scratch", "scratch_folder", "slabs"]
+
+Room = Callable[[tuple[int, ...], DTypeLike], NDArray[Any]]
+"""Where a large array of zeros lies: ``Scratch().zeros`` in a file, ``numpy.zeros`` in memory."""
+
+SLAB_VALUES = 1 << 20  # of an array, in memory at once
 
 IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 MOUNTS = Path("/proc/self/mounts")
@@ -57,6 +63,21 @@ class Scratch:
             array = np.asarray(np.memmap(file, dtype=dtype, mode="r+", shape=shape))
         self.bytes += size
         return array
+
+
+def slabs(rows: int, values: int, check: Callable[[], None] | None = None) -> Iterator[slice]:
+    """Stretches of an axis of `rows`, each of about a million values, one row at least.
+
+    Args:
+        rows: of the array.
+        values: that each row takes.
+        check: called before each stretch; what it raises ends the work.
+    """
+    step = max(1, SLAB_VALUES // values)
+    for first in range(0, rows, step):
+        if check is not None:
+            check()
+        yield slice(first, min(first + step, rows))
 
 
 def scratch_folder() -> Path:

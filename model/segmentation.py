@@ -30,7 +30,7 @@ from clnet.model.inference import (
     finest_head,
     with_supporters,
 )
-from clnet.model.memory import default_budget, needs
+from clnet.model.memory import asked_budget, default_budget, needs
 from clnet.model.merge import Codebook, MergePolicy, contests
 from clnet.model.nnunet.inference import imported_window
 from clnet.model.outputs import Output, ignored_channels, outputs_of
@@ -101,9 +101,10 @@ class SegmentationModel:
 
         Raises:
             InputError: the image is not a volume of finite HU, a name cannot be looked for, or
-                the memory budget is too small.
+                the memory budget is too small or not more than 0.
             Cancelled: `cancelled` said so.
         """
+        budget = asked_budget(memory_budget)
         watch = Watch(progress, cancelled)
         watch.tell(0.0, "preparing the scan")
         asked = None if anatomies is None else _leaves(anatomies)
@@ -131,7 +132,7 @@ class SegmentationModel:
         slices = {d.ref: _hull(admitted[d.ref], scan.back[0]) for d in running}
         stream = self._stream(scan, scan.back, slices, run)
         bonds = {ref: contest.bond for ref, contest in contested.items()}
-        plan = self._schedule(stream, bonds, memory_budget)
+        plan = self._schedule(stream, scan.back, bonds, budget)
         watch.tell(0.06, plan.describe())
         merger = Merger(
             {
@@ -189,6 +190,7 @@ class SegmentationModel:
             NotFound: a ref that is not loaded.
             InputError: as :meth:`segment`.
         """
+        budget = asked_budget(memory_budget)
         wanted = [d.ref for d in self.decoders] if refs is None else list(refs)
         missing = set(wanted) - {d.ref for d in self.decoders}
         if missing:
@@ -209,7 +211,7 @@ class SegmentationModel:
             for ref, block in blocks.items():
                 found[ref][:, z, y, x] = readouts[ref].logits(block).cpu()
 
-        stream.flow(self._schedule(stream, {}, memory_budget), keep, Watch())
+        stream.flow(self._schedule(stream, same, {}, budget), keep, Watch())
         return found
 
     def _stream(
@@ -237,9 +239,13 @@ class SegmentationModel:
         )
 
     def _schedule(
-        self, stream: Stream, bonds: Mapping[str, str], memory_budget: int | None
+        self,
+        stream: Stream,
+        back: tuple[Tensor, Tensor, Tensor],
+        bonds: Mapping[str, str],
+        budget: int | None,
     ) -> Schedule:
-        need = needs(self.encoder, stream.decoders, self.plan.patch_size, stream.window)
+        need = needs(self.encoder, stream.decoders, self.plan.patch_size, stream.window, back)
         demands = [
             Demand(
                 d.ref,
@@ -252,7 +258,8 @@ class SegmentationModel:
             for sha, d in stream.decoders.items()
             if d.ref in stream.slices
         ]
-        budget = memory_budget or default_budget(self.encoder.device)
+        if budget is None:
+            budget = default_budget(self.encoder.device)
         return schedule(stream.grid, stream.blocks, demands, need.encoder_cost, need.fixed, budget)
 
     def _readout(self, decoder: LoadedDecoder, outputs: tuple[Output, ...]) -> Readout:

@@ -1,4 +1,8 @@
-"""MiB of anonymous memory that segmenting takes at most: ``peak_memory.py SLICES CLASSES``."""
+"""MiB of anonymous memory that segmenting takes at most, and MiB that its schedule states.
+
+``peak_memory.py SLICES CLASSES [imported]``: with a plan of our own, or with that of an nnU-Net
+beside a body-part model.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,15 @@ from tiny_networks import TINY, make_encoder
 
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.model.artefact import DecoderInfo
+from clnet.model.body_part import BodyPartConfig, BodyPartModel, build_body_part_network
 from clnet.model.decoder import Channel, DecoderConfig, build_decoder
 from clnet.model.inference import LoadedDecoder, SlidingWindow
+from clnet.model.nnunet.plan import NnunetPlan
 from clnet.model.plan import Plan
 from clnet.model.segmentation import SegmentationModel
+
+OWN = Plan((3.0, 3.0, 3.0), (32, 32, 32))
+IMPORTED = NnunetPlan(spacing=(5.0, 6.0, 5.5), patch_size=(32, 32, 32))
 
 
 def anonymous() -> float:
@@ -26,7 +35,12 @@ def anonymous() -> float:
     raise SystemExit("this system does not tell")
 
 
-def main(slices: int, classes: int) -> None:
+def body_parts() -> BodyPartModel:
+    network = build_body_part_network(BodyPartConfig(widths=(4, 4)), seed=0).eval()
+    return BodyPartModel(network, (0.0, 1.0), (0.0, 1.0), 0.001)
+
+
+def main(slices: int, classes: int, *, imported: bool) -> None:
     torch.set_num_threads(1)
     names = [a.id for a in vocabulary().predicted][:classes]
     config = DecoderConfig(
@@ -36,12 +50,12 @@ def main(slices: int, classes: int) -> None:
     decoder = LoadedDecoder("body/all@1", build_decoder(config, TINY, 0).eval(), info, 0, "f" * 64)
     model = SegmentationModel(
         make_encoder(),
-        Plan((3.0, 3.0, 3.0), (32, 32, 32)),
-        None,
+        IMPORTED if imported else OWN,
+        body_parts() if imported else None,
         [decoder],
         window=SlidingWindow(overlap=0.0, precision="float32"),
     )
-    affine = np.diag([-3.0, -3.0, 3.0, 1.0])
+    affine = np.diag([-3.0, -3.0, 2.5 if imported else 3.0, 1.0])
 
     def scan(depth: int) -> np.ndarray:
         return np.random.default_rng(0).integers(-900, 900, (96, 96, depth)).astype(np.int16)
@@ -58,11 +72,11 @@ def main(slices: int, classes: int) -> None:
 
     watching = threading.Thread(target=watch)
     watching.start()
-    model.segment(ct, affine, memory_budget=200 << 20)
+    effort = model.segment(ct, affine, memory_budget=200 << 20).effort
     done.set()
     watching.join()
-    print(most[0] - before)
+    print(most[0] - before, effort.schedule.memory / 2**20)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), imported="imported" in sys.argv[3:])

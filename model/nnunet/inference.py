@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from clnet.model.body_part import BodyPartModel
 from clnet.model.body_part_curve import BodyPartCurve
 from clnet.model.encoder import Encoder
-from clnet.model.geometry import Orientation, Spacing, plan_shape, resample
+from clnet.model.geometry import Orientation, Spacing, plan_shape, resample_into
 from clnet.model.inference import SlidingWindow
+from clnet.model.scratch import Room, slabs
 
 __all__ = ["imported_window", "scan_curve"]
 
@@ -27,16 +30,34 @@ def imported_window(window: SlidingWindow, frame: Orientation, encoder: Encoder)
     return replace(window, overlap=OVERLAP, frame=frame, precision=precision)
 
 
-def scan_curve(bpr: BodyPartModel, canonical: NDArray[Any], spacing: Spacing) -> BodyPartCurve:
-    """Body-part scores of a scan ``(Z, Y, X)`` in HU, whatever plan its network has."""
+def scan_curve(
+    bpr: BodyPartModel,
+    canonical: NDArray[Any],
+    spacing: Spacing,
+    room: Room = np.zeros,
+    check: Callable[[], None] | None = None,
+) -> BodyPartCurve:
+    """Body-part scores of a scan ``(Z, Y, X)`` in HU, whatever plan its network has.
+
+    Args:
+        bpr: finds body parts.
+        canonical: the scan.
+        spacing: of its axes, mm.
+        room: where its image on a coarser grid lies.
+        check: called often; what it raises ends the work.
+    """
     z, y, x = canonical.shape
     target = (
         max(spacing[0], BODY_PART_MM),
         max(spacing[1], BODY_PART_MM),
         max(spacing[2], BODY_PART_MM),
     )
-    hu = resample(canonical, plan_shape((z, y, x), spacing, target))
+    image = room(plan_shape((z, y, x), spacing, target), np.float32)
+    resample_into(canonical, image, check)
+    for part in slabs(len(image), image[0].size, check):
+        image[part] = bpr.normalise(image[part])
     d, h, w = (
-        size * old / new for size, old, new in zip(canonical.shape, spacing, hu.shape, strict=True)
+        size * old / new
+        for size, old, new in zip(canonical.shape, spacing, image.shape, strict=True)
     )
-    return bpr.curve(bpr.normalise(hu), (d, h, w))
+    return bpr.curve(image, (d, h, w), check)

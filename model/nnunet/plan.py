@@ -73,9 +73,11 @@ class NnunetPlan(Plan):
 
     def normalise(self, hu: NDArray[Any]) -> NDArray[np.float32]:
         """HU to the network's intensities, float32, same shape; all of `hu` counts as the scan."""
-        from clnet.model.nnunet.preprocessing import normalised
+        from clnet.model.nnunet.intensities import normalise
 
-        return normalised(hu, np.ones(hu.shape, bool), self)
+        image = np.array(hu, dtype=np.float32, order="C")
+        normalise(image, None, self)
+        return image
 
     def frame(self, stored: Orientation) -> Orientation:
         """How the network's axes lie to the canonical ones, for a scan stored like `stored`."""

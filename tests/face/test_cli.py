@@ -158,6 +158,10 @@ def test_a_memory_budget_is_kept_and_explained(workspace: Path, scan: Path, tmp_
     assert "memory budget of 2 MiB: this scan takes" in str(refused.exception)
     unread = CliRunner().invoke(app, [*asked, "--memory-budget", "plenty"])
     assert "write it like 4GiB" in str(unread.exception)
+    for command in ("segment", "serve"):
+        target = [str(scan)] if command == "segment" else []
+        nothing = [command, *target, "--workspace", str(workspace), "--memory-budget"]
+        assert "write it like 4GiB" in str(CliRunner().invoke(app, [*nothing, "0"]).exception)
 
 
 def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:

@@ -8,11 +8,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
+from clnet.errors import Cancelled
+from clnet.model.body_part import BodyPartConfig, BodyPartModel, build_body_part_network
 from clnet.model.geometry import canonical_view, orientation_from, orientation_of, to_canonical
 from clnet.model.inference import SlidingWindow
-from clnet.model.nnunet.plan import NnunetPlan
-from clnet.model.nnunet.preprocessing import prepare, resample_spline
+from clnet.model.nnunet.inference import scan_curve
+from clnet.model.nnunet.intensities import without_holes
+from clnet.model.nnunet.plan import SCHEMES, NnunetPlan
+from clnet.model.nnunet.preprocessing import Prepared, prepare
+from clnet.model.nnunet.resampling import resample_spline
+from clnet.model.scratch import Scratch
+from clnet.model.watch import Watch
 
 SPACING = (3.0, 2.0, 2.0)
 
@@ -77,7 +85,7 @@ def test_the_network_sees_the_scan_as_its_reader_would(
     canonical, spacing, orientation = to_canonical(stored, affine)
     assert orientation == orientation_of(affine) == orientation_from(axcodes)
     own = plan(spacing=(1.0, 1.0, 1.0), transpose=tuple(transpose))
-    prepared = prepare(canonical, spacing, orientation, own)
+    prepared = prepare(canonical, spacing, orientation, own, Scratch())
     expected = (stored.transpose(2, 1, 0).transpose(transpose).astype(np.float32) - 40) / 50
     np.testing.assert_allclose(prepared.image, expected, rtol=1e-6)
     np.testing.assert_array_equal(
@@ -105,7 +113,7 @@ def test_a_fixed_orientation_turns_every_scan() -> None:
     seen = []
     for scan in (image, turned):
         canonical, spacing, orientation = to_canonical(np.asarray(scan.dataobj), scan.affine)
-        seen.append(prepare(canonical, spacing, orientation, own).image)
+        seen.append(prepare(canonical, spacing, orientation, own, Scratch()).image)
     np.testing.assert_array_equal(seen[0], seen[1])
     np.testing.assert_allclose(seen[0], (ras.transpose(2, 1, 0) - 40.0) / 50, rtol=1e-6)
 
@@ -114,7 +122,7 @@ def test_what_is_zero_around_the_scan_is_cropped_and_stays_background() -> None:
     ct = np.zeros((10, 12, 14), np.int16)
     ct[2:8, 3:11, 1:12] = 100
     ct[4, 5, 6] = 0  # enclosed
-    prepared = prepare(ct, SPACING, orientation_from("LPS"), plan())
+    prepared = prepare(ct, SPACING, orientation_from("LPS"), plan(), Scratch())
     assert prepared.box == (slice(2, 8), slice(3, 11), slice(1, 12))
     assert prepared.image.shape == (6, 8, 11)
     z = prepared.back[0]
@@ -128,7 +136,7 @@ def test_z_scores_are_of_the_scan_itself(masked: bool) -> None:
     ct = np.random.default_rng(3).integers(1, 100, (6, 7, 8)).astype(np.int16)
     ct[0, 0, :3] = 0
     own = plan(scheme="ZScoreNormalization", masked=masked)
-    image = prepare(ct, SPACING, orientation_from("LPS"), own).image
+    image = prepare(ct, SPACING, orientation_from("LPS"), own, Scratch()).image
     values = ct[ct != 0] if masked else ct
     expected = (ct - values.mean()) / values.std()
     if masked:
@@ -152,6 +160,94 @@ def test_planes_far_apart_are_resampled_on_their_own(
 ) -> None:
     assert plan(spacing=target).separate_axis(spacing) == axis
     assert plan(spacing=target, separate_z=False).separate_axis(spacing) is None
+
+
+plans = st.builds(
+    plan,
+    spacing=st.tuples(*[st.floats(1.0, 6.0)] * 3),
+    transpose=st.permutations([0, 1, 2]).map(tuple),
+    scheme=st.sampled_from(SCHEMES),
+    masked=st.booleans(),
+    order_z=st.integers(0, 1),
+    separate_z=st.sampled_from([None, True, False]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(own=plans, shape=st.tuples(*[st.integers(2, 24)] * 3), seed=st.integers(0, 99))
+def test_slabs_do_not_show_in_what_the_network_sees(
+    own: NnunetPlan, shape: tuple[int, int, int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    ct = rng.integers(-900, 900, shape).astype(np.int16)
+    ct[rng.random(shape) < 0.6] = 0
+
+    def prepared() -> Prepared:
+        return prepare(ct, SPACING, orientation_from("PSR"), own, Scratch())
+
+    whole = prepared()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clnet.model.scratch.SLAB_VALUES", 50)
+        parts = prepared()
+    assert parts.box == whole.box
+    tolerance = 1e-6 * max(1.0, float(np.abs(whole.image).max()))
+    np.testing.assert_allclose(parts.image, whole.image, atol=tolerance, rtol=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 12)] * 3),
+    held=st.floats(0.3, 0.9),
+    seed=st.integers(0, 99),
+    slab=st.integers(1, 200),
+)
+def test_holes_are_found_slab_by_slab(
+    shape: tuple[int, int, int], held: float, seed: int, slab: int
+) -> None:
+    mask = np.random.default_rng(seed).random(shape) < held
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clnet.model.scratch.SLAB_VALUES", slab)
+        found = without_holes(mask.astype(np.float32))
+    np.testing.assert_array_equal(found, ndimage.binary_fill_holes(mask))
+
+
+def test_z_scores_are_numpys_to_the_bit() -> None:
+    hu = np.random.default_rng(5).normal(40, 300, (31, 64, 65)).astype(np.float32)
+    found = plan(scheme="ZScoreNormalization").normalise(hu)
+    np.testing.assert_array_equal(found, (hu - hu.mean()) / hu.std())
+
+
+def test_preparation_is_cancelled_between_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clnet.model.scratch.SLAB_VALUES", 500)
+    ct = np.random.default_rng(6).integers(1, 100, (12, 14, 16)).astype(np.int16)
+    steps = []
+
+    def count() -> None:
+        steps.append(1)
+
+    own = plan(scheme="ZScoreNormalization", masked=True, spacing=(2.0, 3.0, 1.5))
+    prepare(ct, SPACING, orientation_from("LPS"), own, Scratch(), count)
+    assert len(steps) > 50
+    for last in range(0, len(steps), 9):
+        stop = iter([False] * last + [True])
+        watch = Watch(cancelled=lambda stop=stop: next(stop))  # type: ignore[misc]
+        with pytest.raises(Cancelled):
+            prepare(ct, SPACING, orientation_from("LPS"), own, Scratch(), watch.check)
+
+
+def test_body_parts_are_looked_for_until_cancelled() -> None:
+    network = build_body_part_network(BodyPartConfig(widths=(4, 4)), seed=0).eval()
+    model = BodyPartModel(network, (0.0, 1.0), (0.0, 1.0), 0.001)
+    ct = np.random.default_rng(7).integers(-900, 900, (300, 9, 8)).astype(np.int16)
+    steps = []
+
+    def third_batch() -> None:
+        steps.append(1)
+        if len(steps) == 5:  # two while the grid is made
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled, match="enough"):
+        scan_curve(model, ct, SPACING, np.zeros, third_batch)
 
 
 def test_a_plan_survives_json() -> None:

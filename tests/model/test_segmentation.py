@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import permutations, product
@@ -95,7 +95,12 @@ def model(
 class KnownHeights(BodyPartModel):
     """A body-part model that reads the height from the scan: 1 HU is a thousandth."""
 
-    def curve(self, volume: np.ndarray, spacing: tuple[float, float, float]) -> BodyPartCurve:
+    def curve(
+        self,
+        volume: np.ndarray,
+        spacing: tuple[float, float, float],
+        check: Callable[[], None] | None = None,
+    ) -> BodyPartCurve:
         hu = volume * self.config.std + self.config.mean
         scores = hu.reshape(len(hu), -1).mean(axis=1).astype(np.float64) / 1000
         return BodyPartCurve(scores, spacing[0], np.ones(len(hu), bool), 1.0, False)
@@ -299,8 +304,13 @@ def test_parts_that_do_not_fit_are_refused() -> None:
 
 def test_an_untrusted_curve_does_not_gate_and_says_so() -> None:
     class Lost(KnownHeights):
-        def curve(self, volume: np.ndarray, spacing: tuple[float, float, float]) -> BodyPartCurve:
-            known = super().curve(volume, spacing)
+        def curve(
+            self,
+            volume: np.ndarray,
+            spacing: tuple[float, float, float],
+            check: Callable[[], None] | None = None,
+        ) -> BodyPartCurve:
+            known = super().curve(volume, spacing, check)
             return replace(known, quality=0.0, upside_down=True)
 
     where = {"liver": Range(0.4, 0.6, 0.3, 0.7)}
@@ -366,6 +376,13 @@ class Late:
 def test_a_budget_that_is_too_small_is_refused_before_anything_is_computed() -> None:
     with pytest.raises(InputError, match=r"memory budget of 1 MiB: this scan takes \d+ MiB"):
         model(LIVER).segment(noise(), AFFINE, memory_budget=1 << 20)
+
+
+@pytest.mark.parametrize("budget", [0, -5])
+def test_a_budget_that_allows_nothing_is_not_the_default(budget: int) -> None:
+    for asked in (model(LIVER).segment, model(LIVER).logits):
+        with pytest.raises(InputError, match=f"memory budget {budget}: more than 0 bytes"):
+            asked(noise(), AFFINE, memory_budget=budget)
 
 
 def test_a_cancelled_segmentation_leaves_no_file_behind(
@@ -454,20 +471,31 @@ def test_memory_grows_neither_with_slices_nor_with_classes() -> None:
     The allocator is told to return what is freed at once: what it keeps otherwise depends on how
     busy the machine is and comes to more than what is measured (12 to 55 MiB were seen).
     """
+    small, _ = peak(160, 25)
+    assert small < 64
+    assert peak(640, 25)[0] < 1.1 * small  # its image and logits alone are 71 and 281 MiB
+    assert peak(160, 120)[0] < 1.1 * small  # its logits are 681 MiB
+
+
+@pytest.mark.slow
+def test_nor_with_an_imported_plan_and_the_schedule_tells_what_is_taken() -> None:
+    """Prepared by splines, beside a body-part model; compared as above."""
+    small, _ = peak(160, 2, "imported")
+    long, stated = peak(640, 2, "imported")  # the scan is 24 MiB in float32, once
+    assert long < 1.1 * small
+    assert long < stated
+
+
+def peak(slices: int, classes: int, *plan: str) -> tuple[float, float]:
+    """MiB that segmenting took and that its schedule stated."""
     prompt = {
         "MALLOC_ARENA_MAX": "1",
         "MALLOC_MMAP_THRESHOLD_": "65536",
         "MALLOC_TRIM_THRESHOLD_": "65536",
     }
-
-    def peak(slices: int, classes: int) -> float:
-        command = [sys.executable, str(Path(__file__).parent.parent / "peak_memory.py")]
-        asked = [*command, str(slices), str(classes)]
-        environment = os.environ | prompt
-        done = subprocess.run(asked, capture_output=True, text=True, check=True, env=environment)
-        return float(done.stdout)
-
-    small = peak(160, 25)
-    assert small < 64
-    assert peak(640, 25) < 1.1 * small  # its image and logits alone are 71 and 281 MiB
-    assert peak(160, 120) < 1.1 * small  # its logits are 681 MiB
+    command = [sys.executable, str(Path(__file__).parent.parent / "peak_memory.py")]
+    asked = [*command, str(slices), str(classes), *plan]
+    environment = os.environ | prompt
+    done = subprocess.run(asked, capture_output=True, text=True, check=True, env=environment)
+    taken, stated = map(float, done.stdout.split())
+    return taken, stated

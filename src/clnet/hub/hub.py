@@ -205,13 +205,13 @@ class Hub:
             NotFound: no such release, or there is none yet.
             CaseRejected: the file cannot be read, or is not a CT in Hounsfield units.
             UnknownAnatomy: a name that the vocabulary does not know.
-            InputError: a memory budget that is too small.
+            InputError: a memory budget that is too small or not more than 0.
             Cancelled: `cancelled` said so.
         """
         from clnet.hub.segmented import segment_file
-        from clnet.model.memory import parse_bytes
+        from clnet.model.memory import asked_budget
 
-        budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
+        budget = asked_budget(memory_budget)
         model, card = self._networks(self._release(release))
         return segment_file(model, card, Path(image), anatomies, progress, budget, cancelled)
 
@@ -240,13 +240,13 @@ class Hub:
 
         Raises:
             NotFound: no such release, or there is none yet.
-            InputError: a placement or token that cannot be used.
+            InputError: a placement, token or memory budget that cannot be used.
             ServiceError: the port is taken, or a replica cannot start.
         """
-        from clnet.model.memory import parse_bytes
+        from clnet.model.memory import asked_budget
         from clnet.serve import deploy
 
-        budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
+        budget = asked_budget(memory_budget)
         name = self._release(release).name
         if self.ray is not None:
             from clnet.platform.ray_runtime import ray_runtime
