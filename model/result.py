@@ -198,6 +198,8 @@ def summarise(
         for leaf in unlearned(decoder.info):
             if asked is None or idle.get(leaf, "") is None:
                 idle[leaf] = decoder.info.config.group
+    for anatomy, found in owners.items():
+        _lead_by_share(found, merged.won.get(anatomy, {}))
     first = {anatomy: found[0] for anatomy, found in owners.items()}
     results = {}
     for anatomy, (decoder, output) in sorted(first.items()):
@@ -211,6 +213,8 @@ def summarise(
             size,
             voxel_ml,
             merged.suppressed.get(anatomy, 0),
+            merged.won.get(anatomy, {}),
+            merged.denied.get(anatomy, {}),
         )
     for leaf, group in sorted(idle.items()):
         if leaf not in results:
@@ -219,6 +223,11 @@ def summarise(
                 State.NOT_LOOKED_FOR, layer, group, (), Measure(), voxel_ml, 0
             )
     return results
+
+
+def _lead_by_share(owners: list[tuple[LoadedDecoder, Output]], won: Mapping[str, int]) -> None:
+    """Put whoever gave most of an anatomy first; the others stay in their order."""
+    owners.sort(key=lambda owner: -won.get(owner[0].ref, 0))
 
 
 def _within(part: Output, whole: Output) -> bool:

@@ -31,10 +31,11 @@ from clnet.model.inference import (
     with_supporters,
 )
 from clnet.model.memory import default_budget, needs
-from clnet.model.merge import Codebook, MergePolicy, contests
+from clnet.model.merge import Codebook, contests
 from clnet.model.nnunet.inference import imported_window
 from clnet.model.outputs import Output, ignored_channels, outputs_of
 from clnet.model.plan import Plan
+from clnet.model.policy import MergePolicy
 from clnet.model.preparation import Prepared, prepare
 from clnet.model.readout import Block, Readout
 from clnet.model.result import Effort, Segmentation, summarise
@@ -144,7 +145,7 @@ class SegmentationModel:
                 for d in running
             },
             plan.passes,
-            Codebook((d.tier, output) for d in wanted for output in outputs[d.ref]),
+            Codebook((d.tier, d.ref, output) for d in wanted for output in outputs[d.ref]),
             reported,
             scan.shape,
             scratch,

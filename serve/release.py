@@ -66,7 +66,7 @@ def load_release(
     from clnet.model.artefact import decode_encoder
     from clnet.model.body_part import decode_body_part_model
     from clnet.model.inference import SlidingWindow
-    from clnet.model.merge import MergePolicy
+    from clnet.model.policy import MergePolicy
     from clnet.model.segmentation import SegmentationModel
 
     places = placement or Placement()

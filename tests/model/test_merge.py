@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clnet.anatomy.vocabulary import vocabulary
-from clnet.errors import InputError
+from clnet.errors import InputError, UnknownAnatomy
 from clnet.model.blocks import Blocks
 from clnet.model.fold import Claimant, Merger
 from clnet.model.geometry import linear_matrix
-from clnet.model.merge import Codebook, Merged, MergePolicy, contests, is_ancestor
+from clnet.model.merge import Codebook, Merged, contests, is_ancestor
 from clnet.model.outputs import Output
+from clnet.model.policy import MergePolicy
 from clnet.model.readout import Block, Readout
 from clnet.model.scratch import Scratch
 
@@ -74,8 +75,8 @@ def fold(
     aware: bool = True,
 ) -> Merged:
     """The merge of whole logits, taken block by block; source `i` belongs to ``passes[i]``."""
-    book = Codebook((s.tier, o) for s in sources for o in s.outputs)
     keys = {str(i): source for i, source in enumerate(sources)}
+    book = Codebook((s.tier, key, o) for key, s in keys.items() for o in s.outputs)
     found = contests({k: (s.tier, s.outputs) for k, s in keys.items()}) if aware else {}
     claimants = {
         key: Claimant(
@@ -88,7 +89,7 @@ def fold(
     }
     order = list(passes) or [0] * len(sources)
     grouped = [[str(i) for i, p in enumerate(order) if p == q] for q in range(max(order) + 1)]
-    merger = Merger(claimants, grouped, book, reported or set(book.code), shape, Scratch())
+    merger = Merger(claimants, grouped, book, reported or book.anatomies, shape, Scratch())
     plan = (depth, *sources[0].logits.shape[2:])
     blocks = Blocks.of(tuple(linear_matrix(p, s) for p, s in zip(plan, shape, strict=True)))
     for index, group in enumerate(grouped):
@@ -213,6 +214,25 @@ def test_of_two_that_look_for_an_anatomy_the_more_certain_decides() -> None:
     assert anatomy_at(fold([says(0.6), says(0.02, tier=1)]), "organ") == "liver"
 
 
+@settings(max_examples=25, deadline=None)
+@given(sources=releases())
+def test_every_labelled_voxel_is_known_by_its_decoder(sources: list[Source]) -> None:
+    merged = fold(sources)
+    for value, anatomy in merged.names["organ"].items():
+        won = merged.won.get(anatomy, {})
+        assert sum(won.values()) == (merged.labels["organ"] == value).sum()
+        assert set(won) <= {
+            str(i) for i, s in enumerate(sources) if anatomy in {o.anatomy for o in s.outputs}
+        }
+
+
+def test_what_a_more_certain_decoder_denies_is_counted() -> None:
+    merged = fold([everywhere("liver", 0.6), everywhere("liver", 0.02)])
+    assert merged.denied == {"liver": {"0": np.prod(SHAPE)}}
+    merged = fold([everywhere("liver", 0.6), everywhere("liver", 0.9)])
+    assert merged.won == {"liver": {"1": np.prod(SHAPE)}}
+
+
 def test_a_decoder_has_no_say_where_its_slices_are_not_admitted() -> None:
     unsure, denies = everywhere("liver", 0.6), everywhere("liver", 0.02)
     admitted = np.zeros((1, SHAPE[0]), bool)
@@ -321,6 +341,12 @@ def test_a_policy_survives_json_and_refuses_the_unknown() -> None:
     assert MergePolicy.from_dict({}) == MergePolicy()
     with pytest.raises(InputError, match="colour"):
         MergePolicy.from_dict({"colour": 1})
+    with pytest.raises(UnknownAnatomy, match="kidney"):
+        MergePolicy.from_dict({"largest_component": ["kidny"]})
+    assert MergePolicy.from_dict({"largest_component": ["kidney"]}).largest_component == (
+        "kidney_left",
+        "kidney_right",
+    )
 
 
 def test_regions_are_painted_in_order_layer_by_layer() -> None:

@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clnet.decoders_registry import ImportedRelease, Registry, ReleaseDiff, ReleaseRecord
+from clnet.decoders_registry import (
+    ImportedRelease,
+    Registry,
+    ReleaseDiff,
+    ReleaseRecord,
+    read_bundle,
+)
+from clnet.hub.release_policy import checked_policy
 from clnet.starter import RELEASE
 
 if TYPE_CHECKING:
@@ -41,18 +48,24 @@ class Releases:
             decoders: refs of versions, or an alias: every group's version of that name.
             encoder, body_part_model: by default the parent's, or those of the decoders.
             parent: release to extend; what it segments keeps its voxels.
-            policy: gating, calibration, clean-up; by default the parent's.
+            policy: settings of :class:`clnet.model.policy.MergePolicy` by name, and ``notice``,
+                which results show; by default the parent's.
             progress: told the fraction of probes made.
 
         Raises:
             Incompatible: decoders of another encoder or body-part model, two versions of one
-                group, an anatomy predicted twice, or terms that cannot be met together.
+                group, an anatomy predicted twice although the policy is not anomaly-aware, or
+                terms that cannot be met together.
             AlreadyExists: the name is taken by other content.
+            InputError: a policy that says what no policy can.
+            UnknownAnatomy: the policy names an anatomy that the vocabulary does not know.
         """
         from clnet.platform.certificate import certify
 
+        if policy is None:
+            policy = {} if parent is None else self.get(parent).policy
         release = self._registry.create_release(
-            name, decoders, encoder, body_part_model, parent, policy
+            name, decoders, encoder, body_part_model, parent, checked_policy(policy)
         )
         certify(self._registry, release, progress)
         return self.get(name)
@@ -112,9 +125,11 @@ class Releases:
             alias: given to its decoders where their group has no such alias yet.
 
         Raises:
-            NotFound, InputError: the folder is not what an export writes.
+            NotFound, InputError: the folder is not what an export writes, or the merge policy in
+                it is none.
             IntegrityError: a file is damaged.
             Incompatible: a name is taken by other content here.
         """
         source = RELEASE if str(folder) == STARTER else Path(folder)
+        checked_policy(read_bundle(source).release.policy)
         return self._registry.import_release(source, alias)

@@ -1,0 +1,90 @@
+"""A release's merge policy: looked at before it is stored for ever, and obeyed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_release import add_decoder
+
+import clnet
+
+KIDNEYS = ["kidney_left", "kidney_right"]
+
+
+def liver_in(hub: clnet.Hub, scan: Path, release: str) -> dict[str, Any]:
+    found: dict[str, Any] = hub.segment(scan, release).statistics()["anatomies"]["liver"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "told"),
+    [
+        ({"tiers": "newest"}, clnet.InputError, "no setting tiers"),
+        ({"gating": "no"}, clnet.InputError, "gating: true or false"),
+        ({"largest_component": "liver"}, clnet.InputError, "largest_component: a list"),
+        ({"largest_component": ["livr"]}, clnet.UnknownAnatomy, "largest_component.*liver"),
+        ({"notice": 3}, clnet.InputError, "notice: text"),
+        (["gating"], clnet.InputError, "settings by name"),
+    ],
+)
+def test_a_policy_that_is_none_burns_no_name(
+    furnished: clnet.Hub, policy: Any, error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        furnished.releases.create("2026.12", policy=policy)
+    assert [release.name for release in furnished.releases.list()] == ["2026.11"]
+    assert furnished.releases.create("2026.12").policy == {}
+
+
+def test_anatomies_of_a_policy_are_stored_as_their_leaves(furnished: clnet.Hub) -> None:
+    create = furnished.releases.create
+    named = {"largest_component": ["Kidney", "left kidney", "Liver"], "notice": "try it"}
+    first = create("first", policy=named)
+    assert first.policy == {"largest_component": [*KIDNEYS, "liver"], "notice": "try it"}
+    assert create("first", policy=named) == first
+    assert create("child", parent="first").policy == first.policy
+
+
+def test_a_release_with_a_policy_that_is_none_is_not_imported(
+    furnished: clnet.Hub, tmp_path: Path
+) -> None:
+    furnished.registry.create_release("bad", "production", policy={"tiers": "newest"})
+    furnished.releases.export("bad", tmp_path / "bundle")
+    with clnet.connect(tmp_path / "other") as other:
+        with pytest.raises(clnet.InputError, match="no setting tiers"):
+            other.releases.import_(tmp_path / "bundle")
+        assert other.releases.list() == []
+        assert other.encoders.list() == []
+
+
+def test_two_decoders_of_one_anatomy_need_a_policy_that_decides_between_them(
+    furnished: clnet.Hub, scan: Path
+) -> None:
+    create = furnished.releases.create
+    sure, unsure, denies = "abdomen/liver@1", "site/liver@1", "site/other-liver@1"
+    add_decoder(furnished.registry, "site/liver", ["liver"], seed=3)
+    add_decoder(furnished.registry, "site/other-liver", ["liver"], favour=0)
+    aware = {"anomaly_aware": True}
+    for policy in (None, {"anomaly_aware": False}):
+        with pytest.raises(
+            clnet.Incompatible, match=r"liver is predicted by .*anomaly_aware: true"
+        ):
+            create("both", [sure, unsure], policy=policy)
+
+    create("found", [sure, unsure], policy=aware)
+    found = liver_in(furnished, scan, "found")
+    assert (found["state"], found["voxels"]) == ("present", 24 * 20 * 16)
+    assert found["decoder"] == sure
+    assert found["decoders"] == [sure, unsure]
+    assert found["voxels_by_decoder"] == {sure: found["voxels"]}
+
+    create("alone", [unsure])
+    alone = liver_in(furnished, scan, "alone")
+    assert alone["voxels"] > 0
+    assert alone["voxels_by_decoder"] == {unsure: alone["voxels"]}
+    create("denied", [unsure, denies], policy=aware)
+    denied = liver_in(furnished, scan, "denied")
+    assert denied["voxels"] == 0
+    assert denied["denied_voxels"] == {unsure: alone["voxels"]}
