@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.errors import InputError, UnknownAnatomy
 
 __all__ = ["MergePolicy"]
 
+Precedence = Literal["parent", "newest", "equal"]
 SWITCHES = ("gating", "calibration", "anomaly_aware")
 
 
@@ -24,13 +25,22 @@ class MergePolicy:
         anomaly_aware: decoders of several groups may look for the same anatomy, and of those in
             one tier the most certain decides; one that learned from diseased organs is certain
             where another, that saw healthy ones only, is not. Otherwise whoever finds it is right.
+        precedence: whose voxels stay. ``parent``: each tier claims what earlier ones left
+            background, so that a release that only adds changes no old mask. ``newest``: the
+            last tier first, and earlier ones claim what it leaves. ``equal``: all as one tier,
+            in which finer anatomies, then scores decide, or uncertainty if anomaly-aware.
         largest_component: leaf anatomies of which only the largest connected part is kept.
     """
 
     gating: bool = True
     calibration: bool = True
     anomaly_aware: bool = False
+    precedence: Precedence = "parent"
     largest_component: tuple[str, ...] = ()
+
+    def turn(self, tier: int) -> int:
+        """When a tier of the release is folded: the lowest turn has the first claim."""
+        return {"parent": tier, "newest": -tier, "equal": 0}[self.precedence]
 
     def to_dict(self) -> dict[str, Any]:
         """The policy as JSON-able values."""
@@ -47,7 +57,7 @@ class MergePolicy:
             InputError: a setting that does not exist, or cannot have the value given.
             UnknownAnatomy: a name that the vocabulary does not know.
         """
-        known = {*SWITCHES, "largest_component"}
+        known = {*SWITCHES, "precedence", "largest_component"}
         if unknown := sorted(str(key) for key in set(values) - known):
             raise InputError(
                 f"merge policy: no setting {', '.join(unknown)}; there are "
@@ -59,6 +69,11 @@ class MergePolicy:
                 raise InputError(
                     f"merge policy: {name}: true or false expected, not {given[name]!r}"
                 )
+        if given.get("precedence", "parent") not in get_args(Precedence):
+            raise InputError(
+                f"merge policy: precedence: one of {', '.join(get_args(Precedence))} expected, "
+                f"not {given['precedence']!r}"
+            )
         given["largest_component"] = _leaves(given.get("largest_component", ()))
         return cls(**given)
 

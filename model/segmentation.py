@@ -125,7 +125,7 @@ class SegmentationModel:
         running = [d for d in wanted if admitted[d.ref].any()]
         watch.tell(0.05, f"running {len(running)} of {len(wanted)} decoders")
         contested = (
-            contests({d.ref: (d.tier, outputs[d.ref]) for d in running})
+            contests({d.ref: (self.policy.turn(d.tier), outputs[d.ref]) for d in running})
             if self.policy.anomaly_aware
             else {}
         )
@@ -138,7 +138,7 @@ class SegmentationModel:
             {
                 d.ref: Claimant(
                     self._readout(d, outputs[d.ref]),
-                    d.tier,
+                    self.policy.turn(d.tier),
                     admitted[d.ref],
                     contested[d.ref].outputs if d.ref in contested else (),
                 )
@@ -244,7 +244,7 @@ class SegmentationModel:
         demands = [
             Demand(
                 d.ref,
-                d.tier,
+                self.policy.turn(d.tier),
                 d.channels,
                 stream.slices[d.ref],
                 need.cost[sha],

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from tiny_release import add_decoder
+from typer.testing import CliRunner
 
 import clnet
+from clnet.cli import app
 
 KIDNEYS = ["kidney_left", "kidney_right"]
 
@@ -25,6 +27,7 @@ def liver_in(hub: clnet.Hub, scan: Path, release: str) -> dict[str, Any]:
         ({"gating": "no"}, clnet.InputError, "gating: true or false"),
         ({"largest_component": "liver"}, clnet.InputError, "largest_component: a list"),
         ({"largest_component": ["livr"]}, clnet.UnknownAnatomy, "largest_component.*liver"),
+        ({"precedence": "oldest"}, clnet.InputError, "precedence: one of parent, newest, equal"),
         ({"notice": 3}, clnet.InputError, "notice: text"),
         (["gating"], clnet.InputError, "settings by name"),
     ],
@@ -67,10 +70,9 @@ def test_two_decoders_of_one_anatomy_need_a_policy_that_decides_between_them(
     add_decoder(furnished.registry, "site/liver", ["liver"], seed=3)
     add_decoder(furnished.registry, "site/other-liver", ["liver"], favour=0)
     aware = {"anomaly_aware": True}
+    told = r"liver is predicted by .*anomaly_aware: true"
     for policy in (None, {"anomaly_aware": False}):
-        with pytest.raises(
-            clnet.Incompatible, match=r"liver is predicted by .*anomaly_aware: true"
-        ):
+        with pytest.raises(clnet.Incompatible, match=told):
             create("both", [sure, unsure], policy=policy)
 
     create("found", [sure, unsure], policy=aware)
@@ -88,3 +90,54 @@ def test_two_decoders_of_one_anatomy_need_a_policy_that_decides_between_them(
     denied = liver_in(furnished, scan, "denied")
     assert denied["voxels"] == 0
     assert denied["denied_voxels"] == {unsure: alone["voxels"]}
+
+
+@pytest.mark.parametrize(
+    ("precedence", "winner"), [("parent", "liver"), ("newest", "stomach"), ("equal", "liver")]
+)
+def test_a_child_may_be_told_whose_voxels_stay(
+    furnished: clnet.Hub, scan: Path, precedence: str, winner: str
+) -> None:
+    add_decoder(furnished.registry, "abdomen/stomach", ["stomach"], favour=1)
+    furnished.releases.create(
+        "child", ["abdomen/stomach@1"], parent="2026.11", policy={"precedence": precedence}
+    )
+    result = furnished.segment(scan, "child")
+    assert result.names["organ"] == {1: "liver", 2: "spleen", 3: "stomach"}
+    assert result.mask(winner).all()
+
+
+def create_by_hand(hub: clnet.Hub, *arguments: str) -> tuple[int, str]:
+    """Exit code and what was told."""
+    words = ["releases", "create", *arguments, "--workspace", str(hub.workspace.root), "--json"]
+    told = CliRunner().invoke(app, words)
+    return told.exit_code, f"{told.output}{told.exception or ''}"
+
+
+def test_the_command_reads_a_policy_and_pins(furnished: clnet.Hub, tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text("gating: false\nlargest_component: [Left Kidney]\n", encoding="utf-8")
+    pins = ["--encoder", "starter", "--body-part-model", "starter@1"]
+    assert create_by_hand(furnished, "first", "--policy", str(file), *pins)[0] == 0
+    first = furnished.releases.get("first")
+    assert first.policy == {"gating": False, "largest_component": ["kidney_left"]}
+    file.write_text('{"gating": true}', encoding="utf-8")
+    assert create_by_hand(furnished, "second", "--policy", str(file), "--parent", "first")[0] == 0
+    assert furnished.releases.get("second").policy == {"gating": True}
+    code, told = create_by_hand(furnished, "third", "--encoder", "nothing")
+    assert code != 0
+    assert "nothing" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "field"), [("gating: maybe", "gating"), ("a: [", "while parsing"), ("", "settings by name")]
+)
+def test_the_command_names_what_is_wrong_in_a_policy(
+    furnished: clnet.Hub, tmp_path: Path, text: str, field: str
+) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(text, encoding="utf-8")
+    code, told = create_by_hand(furnished, "first", "--policy", str(file))
+    assert code != 0
+    assert str(file) in told
+    assert field in told

@@ -73,15 +73,17 @@ def fold(
     reported: set[str] | None = None,
     passes: Sequence[int] = (),
     aware: bool = True,
+    policy: MergePolicy = MergePolicy(),  # noqa: B008 (frozen)
 ) -> Merged:
     """The merge of whole logits, taken block by block; source `i` belongs to ``passes[i]``."""
     keys = {str(i): source for i, source in enumerate(sources)}
     book = Codebook((s.tier, key, o) for key, s in keys.items() for o in s.outputs)
-    found = contests({k: (s.tier, s.outputs) for k, s in keys.items()}) if aware else {}
+    turns = {key: policy.turn(s.tier) for key, s in keys.items()}
+    found = contests({k: (turns[k], s.outputs) for k, s in keys.items()}) if aware else {}
     claimants = {
         key: Claimant(
             Readout(s.outputs, ignored=s.ignored, regions=s.regions),
-            s.tier,
+            turns[key],
             s.admitted,
             found[key].outputs if key in found else (),
         )
@@ -268,6 +270,40 @@ def test_a_new_tier_changes_no_old_voxel(old: list[Source], new: list[Source]) -
             np.testing.assert_array_equal(after.labels["organ"] == value, was)
 
 
+@settings(max_examples=25, deadline=None)
+@given(old=releases(), new=releases())
+def test_the_newest_may_be_given_precedence(old: list[Source], new: list[Source]) -> None:
+    newest = MergePolicy(precedence="newest")
+    later = [replace(c, tier=c.tier + 3) for c in new]
+    alone, both = fold(later, policy=newest), fold([*old, *later], policy=newest)
+    ancestors = {"kidney": {"kidney", "kidney_left", "kidney_right"}}
+    for value, name in alone.names["organ"].items():
+        mine = alone.labels["organ"] == value
+        allowed = ancestors.get(name, {name})
+        kept = {v for v, n in both.names["organ"].items() if n in allowed}
+        assert np.isin(both.labels["organ"][mine], list(kept)).all()
+    free = alone.labels["organ"] == 0
+    before = fold(old, policy=newest)
+    for value, name in before.names["organ"].items():  # what is left goes to whoever had it
+        same = next(v for v, n in both.names["organ"].items() if n == name)
+        mine = (before.labels["organ"] == value) & free
+        assert (both.labels["organ"][mine] == same).all()
+    usual = fold([*old, *later])
+    assert usual.names == both.names  # label values do not depend on it
+
+
+@settings(max_examples=25, deadline=None)
+@given(sources=releases())
+def test_tiers_may_be_equal(sources: list[Source]) -> None:
+    found = fold(sources, policy=MergePolicy(precedence="equal"))
+    flat = fold([replace(s, tier=0) for s in sources])
+    values = {name: value for value, name in flat.names["organ"].items()}
+    for value, name in found.names["organ"].items():
+        np.testing.assert_array_equal(
+            found.labels["organ"] == value, flat.labels["organ"] == values[name]
+        )
+
+
 def reference(logits: torch.Tensor, shape: tuple[int, int, int]) -> np.ndarray:
     whole = F.interpolate(logits[None], size=shape, mode="trilinear", align_corners=False)[0]
     best = whole.topk(2, dim=0)
@@ -336,7 +372,7 @@ def test_many_labels_take_two_bytes() -> None:
 
 
 def test_a_policy_survives_json_and_refuses_the_unknown() -> None:
-    policy = MergePolicy(gating=False, largest_component=("liver",))
+    policy = MergePolicy(gating=False, precedence="newest", largest_component=("liver",))
     assert MergePolicy.from_dict(policy.to_dict()) == policy
     assert MergePolicy.from_dict({}) == MergePolicy()
     with pytest.raises(InputError, match="colour"):

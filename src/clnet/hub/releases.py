@@ -95,7 +95,8 @@ class Releases:
         """Check that a release is what it was: artefacts by hash, decoders by their probes.
 
         Where the numerics class is that of a probe, logits must be equal to the bit; elsewhere
-        equal to a tolerance. A decoder version without a probe is verified by hash alone.
+        equal to a tolerance. A decoder version without a probe cannot be asked: the release is
+        then not verified. Neither is one without a group of the older release.
 
         Args:
             name: of the release.
