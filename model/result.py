@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.errors import NotFound
 from clnet.model.body_part_curve import BodyPartCurve
 from clnet.model.geometry import Spacing
-from clnet.model.inference import LoadedDecoder
+from clnet.model.inference import LoadedDecoder, SlidingWindow
 from clnet.model.merge import Merged, is_ancestor
+from clnet.model.numerics import numerics_class
 from clnet.model.outputs import Output, outputs_of, unlearned
 from clnet.model.schedule import Schedule
 from clnet.model.sides import swapped_sides
@@ -70,6 +72,8 @@ class Segmentation:
         curve: body-part scores of the scan, or None without a body-part model.
         gated: whether anatomies were confined to their body ranges.
         effort: what it took.
+        window: how the scan was covered: mirroring, overlap, precision.
+        device: that computed.
     """
 
     labels: dict[str, NDArray[Any]]
@@ -80,6 +84,8 @@ class Segmentation:
     curve: BodyPartCurve | None
     gated: bool
     effort: Effort
+    window: SlidingWindow
+    device: torch.device
 
     @property
     def states(self) -> dict[str, State]:
@@ -139,6 +145,11 @@ class Segmentation:
                 "body_part_quality": self.curve.quality if self.curve is not None else None,
                 "upside_down": self.curve.upside_down if self.curve is not None else None,
                 "gated": self.gated,
+            },
+            "inference": {
+                "mirror": "".join("zyx"[axis] for axis in sorted(self.window.mirror)),
+                "overlap": self.window.share,
+                **numerics_class(self.device, self.window.precision),
             },
             "warnings": list(self.warnings),
         }

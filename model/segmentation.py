@@ -173,6 +173,8 @@ class SegmentationModel:
             curve=curve,
             gated=gate is not None,
             effort=Effort(plan, scratch.bytes, stream.seconds),
+            window=stream.window,
+            device=self.encoder.device,
         )
 
     def logits(

@@ -130,7 +130,8 @@ def test_the_command_reads_a_policy_and_pins(furnished: clnet.Hub, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("text", "field"), [("gating: maybe", "gating"), ("a: [", "while parsing"), ("", "settings by name")]
+    ("text", "field"),
+    [("gating: maybe", "gating"), ("a: [", "while parsing"), ("", "settings by name")],
 )
 def test_the_command_names_what_is_wrong_in_a_policy(
     furnished: clnet.Hub, tmp_path: Path, text: str, field: str

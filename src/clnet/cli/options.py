@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 __all__ = [
     "JsonOption",
     "MemoryOption",
+    "MirrorOption",
+    "OverlapOption",
     "PassphraseOption",
+    "PrecisionOption",
     "RayOption",
     "WorkspaceOption",
     "open_datasets",
@@ -42,6 +45,32 @@ MemoryOption = Annotated[
         metavar="SIZE",
         help="What one scan may take beside the networks, such as 4GiB; half of what is free. "
         "Less takes longer and gives the same.",
+    ),
+]
+MirrorOption = Annotated[
+    str,
+    typer.Option(
+        "--mirror",
+        metavar="AXES",
+        help="Also see windows mirrored along these axes, of z (along the body), y (front to "
+        "back) and x (right to left), and average; zyx is nnU-Net's test-time augmentation, in "
+        "eight times the time. None: a body mirrored along x has its sides swapped.",
+    ),
+]
+OverlapOption = Annotated[
+    float | None,
+    typer.Option(
+        "--overlap",
+        metavar="FRACTION",
+        help="Of a window, shared with its neighbours; 0.25, or 0.5 for an imported nnU-Net.",
+    ),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="float32 or bfloat16; auto takes what the device is fast in.",
     ),
 ]
 RayOption = Annotated[

@@ -101,16 +101,37 @@ def show(
     listing(rows, as_json=False, empty="")
 
 
-@app.command(epilog="Example: clnet releases diff 2026.11 2026.12")
+@app.command(
+    epilog="Examples: clnet releases diff 2026.11 2026.12; "
+    "clnet releases diff 2026.11 2026.12 --on ct.nii.gz --on phantom:7"
+)
 def diff(
     before: Annotated[str, typer.Argument(help="Name of a release.")],
     after: Annotated[str, typer.Argument(help="Name of another.")],
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCAN",
+            help="Segment this scan with both and count changed voxels per anatomy of BEFORE; "
+            "phantom:SEED for a phantom. May be repeated.",
+        ),
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """What changed from one release to another, by anatomy group."""
-    found = open_hub(workspace).releases.diff(before, after)
-    record(found.model_dump(mode="json"), as_json=as_json)
+    releases = open_hub(workspace).releases
+    found = releases.diff(before, after).model_dump(mode="json")
+    rows: list[dict[str, Any]] = []
+    if on:
+        with progress("segmenting") as tell:
+            rows = [c.to_dict() for c in releases.changed_voxels(before, after, on, tell)]
+    if as_json:
+        record(found | {"voxels": rows} if on else found, as_json=True)
+        return
+    record(found, as_json=False)
+    if on:
+        listing(rows, as_json=False, empty=f"{before} looks for nothing")
 
 
 @app.command(

@@ -17,6 +17,7 @@ from clnet.hub.release_policy import checked_policy
 from clnet.starter import RELEASE
 
 if TYPE_CHECKING:
+    from clnet.hub.voxel_diff import VoxelChange
     from clnet.platform.certificate import Certificate
 
 __all__ = ["Releases"]
@@ -85,6 +86,32 @@ class Releases:
     def diff(self, before: str, after: str) -> ReleaseDiff:
         """What changed from one release to another, by anatomy group."""
         return self._registry.diff(before, after)
+
+    def changed_voxels(
+        self,
+        before: str,
+        after: str,
+        scans: Sequence[str | Path],
+        progress: Callable[[float, str], None] | None = None,
+    ) -> Sequence[VoxelChange]:
+        """Segment scans with two releases: what became of every anatomy of the older one.
+
+        Args:
+            before, after: names of the releases.
+            scans: NIfTI, NRRD or MHA files; ``phantom:SEED`` for the phantom of that seed.
+            progress: told the fraction done and the scan in work.
+
+        Raises:
+            NotFound: no such release.
+            CaseRejected: a file cannot be read, or is not a CT in Hounsfield units.
+        """
+        from clnet.hub.voxel_diff import changed_voxels
+        from clnet.model.numerics import device_named
+        from clnet.serve.release import load_release
+
+        device = str(device_named())
+        old, new = (load_release(self._registry, n, device=device) for n in (before, after))
+        return changed_voxels(old, new, scans, progress)
 
     def verify(
         self,
