@@ -142,3 +142,24 @@ def test_the_command_names_what_is_wrong_in_a_policy(
     assert code != 0
     assert str(file) in told
     assert field in told
+
+
+def test_a_rival_joins_a_release_that_has_its_anatomy_already(
+    furnished: clnet.Hub, scan: Path
+) -> None:
+    add_decoder(furnished.registry, "imported/organs", ["liver", "pancreas"], favour=0)
+    add_decoder(furnished.registry, "site/liver", ["liver"], seed=3)
+    create, organs, rival = furnished.releases.create, "imported/organs@1", "site/liver@1"
+    create("base", [organs])
+    with pytest.raises(clnet.Incompatible, match="anomaly_aware"):
+        create("grown", [rival], parent="base")
+    aware = {"anomaly_aware": True}
+    later = create("later", [rival], parent="base", policy=aware)
+    assert [[decoder.ref for decoder in tier] for tier in later.tiers] == [[organs], [rival]]
+    added = liver_in(furnished, scan, "later")  # a later tier claims what is background
+    assert added["voxels_by_decoder"] == {rival: added["voxels"]}
+    assert added["decoder"] == rival
+    create("together", [rival], parent="base", policy=aware | {"precedence": "equal"})
+    denied = liver_in(furnished, scan, "together")  # in one tier the more certain decides
+    assert denied["voxels"] == 0
+    assert denied["denied_voxels"] == {rival: added["voxels"]}
