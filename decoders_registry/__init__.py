@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clnet.decoders_registry.admitting import NewToken
 from clnet.decoders_registry.audit import AuditCheck, AuditRecord
-from clnet.decoders_registry.bundle import ImportedRelease
+from clnet.decoders_registry.bundle import ImportedRelease, read_bundle
 from clnet.decoders_registry.diff import Change, ReleaseDiff
 from clnet.decoders_registry.jobs import JobRecord, JobStatus
 from clnet.decoders_registry.lineage import Touched
@@ -53,4 +53,5 @@ __all__ = [
     "Touched",
     "UnitedTerms",
     "VerifyReport",
+    "read_bundle",
 ]

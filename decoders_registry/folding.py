@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from clnet.decoders_registry.records import DecoderRecord
 from clnet.errors import Incompatible
@@ -55,8 +55,8 @@ def check_pinned(decoders: Iterable[DecoderRecord], encoder: str, body_part_mode
             )
 
 
-def check_claims(tiers: Tiers) -> None:
-    """Look that no anatomy is predicted by two decoders.
+def check_claims(tiers: Tiers, policy: Mapping[str, Any]) -> None:
+    """Look that no anatomy is predicted by two decoders, unless the policy is anomaly-aware.
 
     A composite taught as a union and one of its parts taught exactly are different claims:
     the composite yields to its parts in the merge.
@@ -64,6 +64,8 @@ def check_claims(tiers: Tiers) -> None:
     Raises:
         Incompatible: names the anatomy and both decoders.
     """
+    if policy.get("anomaly_aware", False):
+        return
     owners: dict[frozenset[str], DecoderRecord] = {}
     for decoder in (decoder for tier in tiers for decoder in tier):
         for claim in _claims(decoder):
@@ -71,7 +73,8 @@ def check_claims(tiers: Tiers) -> None:
             if other is not decoder:
                 raise Incompatible(
                     f"{' + '.join(sorted(claim))} is predicted by {other.ref} and by "
-                    f"{decoder.ref}; keep one of them in the release"
+                    f"{decoder.ref}; keep one of them in the release, or let the more certain "
+                    "one decide: a merge policy with anomaly_aware: true"
                 )
 
 

@@ -227,7 +227,7 @@ def insert_release(session: Session, release: Composition) -> tuple[ReleaseRow, 
     if len({decoder.ref for decoder in everyone}) != len(everyone):
         raise Incompatible(f"release {release.name}: a decoder appears twice")
     check_pinned(everyone, release.encoder.sha256, release.body_part_model.sha256)
-    check_claims(release.tiers)
+    check_claims(release.tiers, release.policy)
     check_supported(everyone)
     members = [Node("decoder", decoder.ref) for decoder in everyone]
     data = _data_of(session, release.encoder, release.body_part_model, members)

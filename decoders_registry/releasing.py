@@ -60,7 +60,8 @@ class Releasing(Core):
 
         Raises:
             Incompatible: decoders of another encoder or body-part model, two versions of one
-                group, an anatomy predicted twice, or terms that cannot be met together.
+                group, an anatomy predicted twice although the policy is not anomaly-aware, or
+                terms that cannot be met together.
             AlreadyExists: the name is taken by other content. The same content again
                 returns the release as it is.
         """

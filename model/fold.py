@@ -87,22 +87,25 @@ class Merger:
         ]
         self._ends = ends
         self._layer_of = np.array(["", *(output.layer for output in book.outputs)])
-        self._suppressed = np.zeros(len(book.outputs) + 1, np.int64)
+        self._suppressed, self._won, self._denied = np.zeros(
+            (3, len(book.outputs) + 1), dtype=np.int64
+        )
         self._kept: dict[str, _State] = {}
         self._codes = {
-            key: np.array([0, *(book.code[o.anatomy] for o in c.readout.outputs)], np.uint16)
+            key: np.array([0, *(book.code[key, o.anatomy] for o in c.readout.outputs)], np.uint16)
             for key, c in claimants.items()
         }
         self.labels: dict[str, NDArray[Any]] = {}
         self.names: dict[str, dict[int, str]] = {}
         self._tables: dict[str, NDArray[Any]] = {}
-        for layer, codes in book.layers(reported).items():
-            dtype = np.uint8 if len(codes) <= 255 else np.uint16
+        for layer, anatomies in book.layers(reported).items():
+            dtype = np.uint8 if len(anatomies) <= 255 else np.uint16
             table = np.zeros(len(book.outputs) + 1, dtype)
-            table[codes] = np.arange(1, len(codes) + 1)
+            for value, codes in enumerate(anatomies.values(), start=1):
+                table[codes] = value
             self._tables[layer] = table
             self.labels[layer] = scratch.zeros(shape, dtype)
-            self.names[layer] = {i: book.outputs[c - 1].anatomy for i, c in enumerate(codes, 1)}
+            self.names[layer] = dict(enumerate(anatomies, start=1))
 
     def __call__(
         self, index: int, where: tuple[Cut, Cut, Cut], blocks: Mapping[str, Block]
@@ -129,11 +132,26 @@ class Merger:
         if index == self._last:
             for layer, state in found.items():
                 self.labels[layer][z, y, x] = self._tables[layer][state.codes]
+                self._won += np.bincount(state.codes.ravel(), minlength=len(self._won))
 
     def merged(self) -> Merged:
         """The label maps, once all passes are through."""
-        lost = zip(self._book.outputs, self._suppressed[1:], strict=True)
-        return Merged(self.labels, self.names, {o.anatomy: int(n) for o, n in lost if n})
+        suppressed = self._by_anatomy(self._suppressed)
+        return Merged(
+            self.labels,
+            self.names,
+            {anatomy: sum(lost.values()) for anatomy, lost in suppressed.items()},
+            self._by_anatomy(self._won),
+            self._by_anatomy(self._denied),
+        )
+
+    def _by_anatomy(self, counts: NDArray[np.int64]) -> dict[str, dict[str, int]]:
+        """Voxels by code as anatomy to decoder to voxels, where there are any."""
+        found: dict[str, dict[str, int]] = {}
+        for code in np.flatnonzero(counts[1:]):
+            anatomy = self._book.outputs[code].anatomy
+            found.setdefault(anatomy, {})[self._book.keys[code]] = int(counts[code + 1])
+        return found
 
     def _claims(
         self, tier: int, z: slice, blocks: Mapping[str, Block]
@@ -143,7 +161,7 @@ class Merger:
         By decoder and, of one that paints regions, by layer.
         """
         found = {}
-        votes: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}
+        votes: dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}
         mine = [key for key in blocks if self._claimants[key].tier == tier]
         for key, layer in ((k, n) for k in mine for n in self._layers(k)):
             claimant, block = self._claimants[key], blocks[key]
@@ -157,17 +175,19 @@ class Merger:
                 looks = covered & claimant.admitted[output, z]
                 certain = np.where(looks[:, None, None], np.abs(probability - 0.5), -1)
                 says = claims.channel == output + 1
-                code = int(self._codes[key][output + 1])
-                if code in votes:
-                    best, verdict = votes[code]
+                anatomy = claimant.readout.outputs[output].anatomy
+                if anatomy in votes:
+                    best, verdict = votes[anatomy]
                     wins = (certain > best) | ((certain == best) & says)
                     best[wins], verdict[wins] = certain[wins], says[wins]
                 else:
-                    votes[code] = certain.astype(np.float32), says
+                    votes[anatomy] = certain.astype(np.float32), says
         for (key, layer), claims in found.items():
             for output in self._contested(key, layer):
-                _, verdict = votes[int(self._codes[key][output + 1])]
-                claims.channel[(claims.channel == output + 1) & ~verdict] = 0
+                _, verdict = votes[self._claimants[key].readout.outputs[output].anatomy]
+                denied = (claims.channel == output + 1) & ~verdict
+                self._denied[self._codes[key][output + 1]] += np.count_nonzero(denied)
+                claims.channel[denied] = 0
         return found
 
     def _layers(self, key: str) -> range:

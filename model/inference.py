@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
@@ -31,9 +31,14 @@ __all__ = [
     "closure",
     "finest_head",
     "finest_logits",
+    "mirror_axes",
     "resolved",
     "with_supporters",
 ]
+
+
+OVERLAP = 0.25
+AXES = "zyx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,8 @@ class SlidingWindow:
     """How a volume is covered by windows of the plan's patch size.
 
     Attributes:
-        overlap: fraction of a window that its neighbour shares, at least; 0 to below 1.
+        overlap: fraction of a window that its neighbour shares, at least; 0 to below 1. By
+            default a quarter, and half for an imported nnU-Net, as there.
         in_flight: windows whose logits may be pending at once.
         precision: of encoder and decoders.
         frame: how the axes of an imported network lie to the canonical ones; its windows are
@@ -122,7 +128,7 @@ class SlidingWindow:
             mirrored body has its sides swapped.
     """
 
-    overlap: float = 0.25
+    overlap: float | None = None
     in_flight: int = 2
     precision: Precision = "auto"
     mirror: tuple[int, ...] = ()
@@ -131,10 +137,20 @@ class SlidingWindow:
     def __post_init__(self) -> None:
         if not set(self.mirror) <= {0, 1, 2} or len(set(self.mirror)) != len(self.mirror):
             raise InputError(f"sliding window: mirror {self.mirror}: axes among 0, 1, 2 expected")
-        if not 0 <= self.overlap < 1:
+        if not 0 <= self.share < 1:
             raise InputError(f"sliding window: overlap {self.overlap}: 0 to below 1 expected")
+        if self.precision not in get_args(Precision):
+            raise InputError(
+                f"sliding window: precision {self.precision!r}: one of "
+                f"{', '.join(get_args(Precision))} expected"
+            )
         if self.in_flight < 1:
             raise InputError("sliding window: in_flight must be 1 at least")
+
+    @property
+    def share(self) -> float:
+        """The overlap, or what it is by default."""
+        return OVERLAP if self.overlap is None else self.overlap
 
     @property
     def flips(self) -> list[tuple[int, ...]]:
@@ -144,7 +160,7 @@ class SlidingWindow:
 
     def starts(self, size: int, patch: int) -> list[int]:
         """Evenly spread first indices of the windows along an axis of `size` >= `patch`."""
-        count = int(np.ceil((size - patch) / max(1.0, patch * (1 - self.overlap)))) + 1
+        count = int(np.ceil((size - patch) / max(1.0, patch * (1 - self.share)))) + 1
         return [round(i) for i in np.linspace(0, size - patch, count)]
 
     def canonical(self, sizes: Shape) -> Shape:
@@ -176,6 +192,20 @@ class SlidingWindow:
             return logits
         canonical = logits.permute(0, 1, *(axis + 2 for axis in self.frame.axes))
         return canonical.flip([a + 2 for a in range(3) if self.frame.flips[a]])
+
+
+def mirror_axes(names: str) -> tuple[int, ...]:
+    """Axes by their letters: ``zyx`` for all, none for the empty string.
+
+    Raises:
+        InputError: another letter, or one twice.
+    """
+    if not set(names) <= set(AXES) or len(set(names)) != len(names):
+        raise InputError(
+            f"mirror {names!r}: letters among z (along the body), y (front to back) and x (right "
+            "to left) expected, such as zyx for all three"
+        )
+    return tuple(AXES.index(name) for name in names)
 
 
 def with_supporters(

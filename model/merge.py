@@ -11,88 +11,63 @@ is there.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clnet.anatomy.vocabulary import vocabulary
-from clnet.errors import InputError
 from clnet.model.outputs import Output
 
-__all__ = ["Codebook", "Contest", "MergePolicy", "Merged", "contests", "is_ancestor"]
-
-
-@dataclass(frozen=True, slots=True)
-class MergePolicy:
-    """How a release turns logits into labels.
-
-    Attributes:
-        gating: drop what lies outside an anatomy's body range.
-        calibration: divide logits by each decoder's temperature before comparing.
-        anomaly_aware: where several decoders of a tier look for the same anatomy, the most
-            certain decides; one that learned from diseased organs is certain where another,
-            that saw healthy ones only, is not. Otherwise whoever finds it is right.
-        largest_component: anatomies of which only the largest connected part is kept.
-    """
-
-    gating: bool = True
-    calibration: bool = True
-    anomaly_aware: bool = True
-    largest_component: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The policy as JSON-able values."""
-        return asdict(self) | {"largest_component": list(self.largest_component)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> MergePolicy:
-        """Inverse of :meth:`to_dict`; what is not given keeps its default.
-
-        Raises:
-            InputError: a setting that does not exist.
-        """
-        known = {"gating", "calibration", "anomaly_aware", "largest_component"}
-        if set(values) - known:
-            raise InputError(f"merge policy: unknown {sorted(set(values) - known)}, not {known}")
-        kept = tuple(values.get("largest_component", ()))
-        return cls(**(dict(values) | {"largest_component": kept}))
+__all__ = ["Codebook", "Contest", "Merged", "contests", "is_ancestor"]
 
 
 class Codebook:
-    """Numbers for anatomies while merging, and what the order between them is.
+    """Numbers for what decoders may claim while merging, and what the order between them is.
 
-    Numbers go up by tier, then id, so that what an older release had keeps its label values.
+    An anatomy has a number per decoder that looks for it, so that a merged voxel tells whose it
+    is, but one label value. Both go up by tier, then id, so that what an older release had keeps
+    its label values.
+
+    Args:
+        outputs: tier, key of the decoder, and an output of it.
     """
 
-    def __init__(self, outputs: Iterable[tuple[int, Output]]) -> None:
-        first: dict[str, tuple[int, Output]] = {}
-        for tier, output in outputs:
-            known = first.get(output.anatomy)
-            if known is None or tier < known[0]:
-                first[output.anatomy] = (tier, output)
-        ordered = sorted(first.values(), key=lambda entry: (entry[0], entry[1].anatomy))
-        self.outputs = tuple(output for _, output in ordered)
-        self.code = {output.anatomy: i for i, output in enumerate(self.outputs, start=1)}
-        size = len(self.outputs) + 1
-        by_id = sorted(self.code)
+    def __init__(self, outputs: Iterable[tuple[int, str, Output]]) -> None:
+        entries = list(outputs)
+        first: dict[str, int] = {}
+        for tier, _, output in entries:
+            first[output.anatomy] = min(tier, first.get(output.anatomy, tier))
+        entries.sort(key=lambda entry: (first[entry[2].anatomy], entry[2].anatomy, *entry[:2]))
+        self.outputs = tuple(output for _, _, output in entries)
+        self.keys = tuple(key for _, key, _ in entries)
+        self.code = {(k, o.anatomy): i for i, (_, k, o) in enumerate(entries, start=1)}
+        size = len(entries) + 1
+        by_id = sorted(self.code, key=lambda entry: (entry[1], entry[0]))
+        place = {entry: rank for rank, entry in enumerate(by_id)}
         self.leaves = np.array([0, *(len(o.members) for o in self.outputs)])
-        self.rank = np.array([0, *(by_id.index(o.anatomy) for o in self.outputs)])
+        self.rank = np.array([0, *(place[entry] for entry in self.code)])
         self.yields = np.zeros((size, size), bool)
         self.yields[0] = True
-        for earlier in self.outputs:
-            for claim in self.outputs:
-                self.yields[self.code[earlier.anatomy], self.code[claim.anatomy]] = is_ancestor(
-                    earlier, claim
+        for earlier in range(1, size):
+            for claim in range(1, size):
+                self.yields[earlier, claim] = is_ancestor(
+                    self.outputs[earlier - 1], self.outputs[claim - 1]
                 )
 
-    def layers(self, reported: Collection[str]) -> dict[str, list[int]]:
-        """Layer to the codes of its anatomies among `reported`, ascending."""
-        found: dict[str, list[int]] = {}
+    @property
+    def anatomies(self) -> frozenset[str]:
+        """What any decoder may claim."""
+        return frozenset(output.anatomy for output in self.outputs)
+
+    def layers(self, reported: Collection[str]) -> dict[str, dict[str, list[int]]]:
+        """Layer to its anatomies among `reported`, in order, and the codes of each."""
+        found: dict[str, dict[str, list[int]]] = {}
         for code, output in enumerate(self.outputs, start=1):
             if output.anatomy in reported:
-                found.setdefault(output.layer, []).append(code)
+                anatomies = found.setdefault(output.layer, {})
+                anatomies.setdefault(output.anatomy, []).append(code)
         return dict(sorted(found.items()))
 
 
@@ -115,11 +90,15 @@ class Merged:
         labels: layer to label map ``(Z, Y, X)``, uint8, or uint16 above 255 labels.
         names: layer to label value to anatomy.
         suppressed: anatomy to the voxels that gating took from it.
+        won: anatomy to decoder to the voxels that are labelled as it by that decoder.
+        denied: anatomy to decoder to the voxels that it claimed and a more certain one denied.
     """
 
     labels: dict[str, NDArray[Any]]
     names: dict[str, dict[int, str]]
     suppressed: dict[str, int]
+    won: dict[str, dict[str, int]]
+    denied: dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)

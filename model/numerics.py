@@ -9,9 +9,12 @@ from typing import Literal
 
 import torch
 
+from clnet.errors import InputError
+
 __all__ = [
     "Precision",
     "autocast",
+    "device_named",
     "numerics_class",
     "resolve_precision",
     "seeded",
@@ -36,6 +39,26 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
     native = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if native else torch.float32
+
+
+def device_named(name: str | None = None) -> torch.device:
+    """The device of that name; without one the GPU where there is any, else the CPU.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    here = ["cpu", "cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if not torch.cuda.is_available():
+        here = ["cpu"]
+    if str(device) not in here:
+        raise InputError(f"device {name!r}: not on this machine; it has {', '.join(here)}")
+    return device
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

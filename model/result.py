@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.errors import NotFound
 from clnet.model.body_part_curve import BodyPartCurve
 from clnet.model.geometry import Spacing
-from clnet.model.inference import LoadedDecoder
+from clnet.model.inference import LoadedDecoder, SlidingWindow
 from clnet.model.merge import Merged, is_ancestor
+from clnet.model.numerics import numerics_class
 from clnet.model.outputs import Output, outputs_of, unlearned
 from clnet.model.schedule import Schedule
 from clnet.model.sides import swapped_sides
@@ -70,6 +72,8 @@ class Segmentation:
         curve: body-part scores of the scan, or None without a body-part model.
         gated: whether anatomies were confined to their body ranges.
         effort: what it took.
+        window: how the scan was covered: mirroring, overlap, precision.
+        device: that computed.
     """
 
     labels: dict[str, NDArray[Any]]
@@ -80,6 +84,8 @@ class Segmentation:
     curve: BodyPartCurve | None
     gated: bool
     effort: Effort
+    window: SlidingWindow
+    device: torch.device
 
     @property
     def states(self) -> dict[str, State]:
@@ -140,6 +146,11 @@ class Segmentation:
                 "upside_down": self.curve.upside_down if self.curve is not None else None,
                 "gated": self.gated,
             },
+            "inference": {
+                "mirror": "".join("zyx"[axis] for axis in sorted(self.window.mirror)),
+                "overlap": self.window.share,
+                **numerics_class(self.device, self.window.precision),
+            },
             "warnings": list(self.warnings),
         }
 
@@ -198,6 +209,8 @@ def summarise(
         for leaf in unlearned(decoder.info):
             if asked is None or idle.get(leaf, "") is None:
                 idle[leaf] = decoder.info.config.group
+    for anatomy, found in owners.items():
+        _lead_by_share(found, merged.won.get(anatomy, {}))
     first = {anatomy: found[0] for anatomy, found in owners.items()}
     results = {}
     for anatomy, (decoder, output) in sorted(first.items()):
@@ -211,6 +224,8 @@ def summarise(
             size,
             voxel_ml,
             merged.suppressed.get(anatomy, 0),
+            merged.won.get(anatomy, {}),
+            merged.denied.get(anatomy, {}),
         )
     for leaf, group in sorted(idle.items()):
         if leaf not in results:
@@ -219,6 +234,11 @@ def summarise(
                 State.NOT_LOOKED_FOR, layer, group, (), Measure(), voxel_ml, 0
             )
     return results
+
+
+def _lead_by_share(owners: list[tuple[LoadedDecoder, Output]], won: Mapping[str, int]) -> None:
+    """Put whoever gave most of an anatomy first; the others stay in their order."""
+    owners.sort(key=lambda owner: -won.get(owner[0].ref, 0))
 
 
 def _within(part: Output, whole: Output) -> bool:

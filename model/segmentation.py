@@ -31,10 +31,11 @@ from clnet.model.inference import (
     with_supporters,
 )
 from clnet.model.memory import asked_budget, default_budget, needs
-from clnet.model.merge import Codebook, MergePolicy, contests
+from clnet.model.merge import Codebook, contests
 from clnet.model.nnunet.inference import imported_window
 from clnet.model.outputs import Output, ignored_channels, outputs_of
 from clnet.model.plan import Plan
+from clnet.model.policy import MergePolicy
 from clnet.model.preparation import Prepared, prepare
 from clnet.model.readout import Block, Readout
 from clnet.model.result import Effort, Segmentation, summarise
@@ -125,7 +126,7 @@ class SegmentationModel:
         running = [d for d in wanted if admitted[d.ref].any()]
         watch.tell(0.05, f"running {len(running)} of {len(wanted)} decoders")
         contested = (
-            contests({d.ref: (d.tier, outputs[d.ref]) for d in running})
+            contests({d.ref: (self.policy.turn(d.tier), outputs[d.ref]) for d in running})
             if self.policy.anomaly_aware
             else {}
         )
@@ -138,14 +139,14 @@ class SegmentationModel:
             {
                 d.ref: Claimant(
                     self._readout(d, outputs[d.ref]),
-                    d.tier,
+                    self.policy.turn(d.tier),
                     admitted[d.ref],
                     contested[d.ref].outputs if d.ref in contested else (),
                 )
                 for d in running
             },
             plan.passes,
-            Codebook((d.tier, output) for d in wanted for output in outputs[d.ref]),
+            Codebook((d.tier, d.ref, output) for d in wanted for output in outputs[d.ref]),
             reported,
             scan.shape,
             scratch,
@@ -173,6 +174,8 @@ class SegmentationModel:
             curve=curve,
             gated=gate is not None,
             effort=Effort(plan, scratch.bytes, stream.seconds),
+            window=stream.window,
+            device=self.encoder.device,
         )
 
     def logits(
@@ -249,7 +252,7 @@ class SegmentationModel:
         demands = [
             Demand(
                 d.ref,
-                d.tier,
+                self.policy.turn(d.tier),
                 d.channels,
                 stream.slices[d.ref],
                 need.cost[sha],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -53,10 +53,14 @@ class AnatomyResult:
         state: what is known of it.
         layer: the layer it is written in.
         group: its decoder's anatomy group, or None if no decoder looks for it.
-        decoders: refs of the decoders that report it, earliest tier first.
+        decoders: refs of the decoders that report it, the one that gave most of it first, then
+            by tier.
         size: voxels labelled as it or, in its layer, as a part of it.
         voxel_ml: millilitres of a voxel.
         suppressed: voxels that lay outside its body range and were dropped.
+        won: by decoder, voxels labelled as it on that decoder's word, before any clean-up of
+            components.
+        denied: by decoder, voxels that it claimed and a more certain one denied.
     """
 
     state: State
@@ -66,6 +70,8 @@ class AnatomyResult:
     size: Measure
     voxel_ml: float
     suppressed: int
+    won: Mapping[str, int] = field(default_factory=dict)
+    denied: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-able values; ``mean_hu`` is None where there is no voxel."""
@@ -79,6 +85,8 @@ class AnatomyResult:
             "decoder": self.decoders[0] if self.decoders else None,
             "decoders": list(self.decoders),
             "suppressed_voxels": self.suppressed,
+            "voxels_by_decoder": dict(self.won),
+            "denied_voxels": dict(self.denied),
         }
 
 

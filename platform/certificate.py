@@ -24,7 +24,7 @@ Progress = Callable[[float, str], None]
 CheckedBy = Literal["output hash", "stored logits", "artefact hash"]
 Verdict = Literal["identical", "within tolerance", "no probe", "changed", "not computed"]
 
-PASSED: frozenset[Verdict] = frozenset({"identical", "within tolerance", "no probe"})
+PASSED: frozenset[Verdict] = frozenset({"identical", "within tolerance"})
 
 
 class _Frozen(BaseModel):
@@ -52,7 +52,7 @@ class DecoderCheck(_Frozen):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing speaks against it."""
+        """Whether it answers as it did. Without a probe that is not known."""
         return self.verdict in PASSED
 
 
@@ -64,7 +64,7 @@ class Certificate(_Frozen):
         total_bytes: their size.
         faults: missing or damaged ones, and a record that was changed.
         decoders: served ones and supporters.
-        without_probe: decoder versions that were verified by hash alone.
+        without_probe: decoder versions of which the hash alone could be checked.
         against: what changed since the older release that was asked for.
         shared: decoder versions of both: the same artefacts, so the same logits.
     """
@@ -80,9 +80,15 @@ class Certificate(_Frozen):
     shared: tuple[str, ...] = ()
 
     @property
+    def removed(self) -> tuple[str, ...]:
+        """Decoder versions of groups that the older release serves and this one does not."""
+        return () if self.against is None else self.against.removed
+
+    @property
     def ok(self) -> bool:
-        """Whether every artefact is whole and every probe is answered as it was."""
-        return not self.faults and all(check.ok for check in self.decoders)
+        """Whether every artefact is whole, every decoder answers its probe as it did, and no
+        group of the older release is missing."""
+        return not self.faults and not self.removed and all(check.ok for check in self.decoders)
 
 
 def certify(registry: Registry, release: ReleaseRecord, progress: Progress | None = None) -> None:
@@ -159,7 +165,7 @@ def _ask(
         if damage:
             checks.append(_check(decoder, "not computed", "artefact hash", damage))
         elif decoder.probe_sha256 is None:
-            told = "no probe travels with it"
+            told = "no probe travels with it, so what it answers is not known"
             checks.append(_check(decoder, "no probe", "artefact hash", told))
         else:
             if networks is None:

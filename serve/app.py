@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from clnet.errors import InputError, ServiceError
 from clnet.serve.auth import digest, new_token
@@ -20,6 +20,9 @@ from clnet.serve.intake import UploadLimits
 from clnet.serve.placement import Placement
 from clnet.serve.release import RegistrySource
 from clnet.serve.runtime import LOOPBACK, require_port, start_ray, stop_serve
+
+if TYPE_CHECKING:
+    from clnet.model.inference import SlidingWindow
 
 __all__ = ["ServiceHandle", "deploy"]
 
@@ -70,6 +73,7 @@ def deploy(
     uploads: UploadLimits | None = None,
     queue: DeskLimits | None = None,
     memory_budget: int | None = None,
+    window: SlidingWindow | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> ServiceHandle:
     """Serve a release on HTTP.
@@ -88,6 +92,7 @@ def deploy(
         queue: how many scans are computed and wait at once.
         memory_budget: bytes that one scan may take beside the networks; half of what is free
             by default.
+        window: mirroring, overlap and precision.
         progress: told what happens.
 
     Raises:
@@ -115,6 +120,7 @@ def deploy(
             Front(digest(secret), str(spool), uploads or UploadLimits(), queue or DeskLimits()),
             threads or os.cpu_count() or 1,
             memory_budget,
+            window,
         )
         _run(graph, host, port)
     except BaseException:

@@ -12,6 +12,7 @@ from clnet.serve.placement import Own, Placement
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from clnet.model.inference import SlidingWindow
     from clnet.serve.release import RegistrySource
 
 __all__ = ["Front", "ServedRelease", "deployments"]
@@ -60,7 +61,11 @@ class Front:
 
 
 def deployments(
-    release: ServedRelease, front: Front, threads: int, memory_budget: int | None = None
+    release: ServedRelease,
+    front: Front,
+    threads: int,
+    memory_budget: int | None = None,
+    window: SlidingWindow | None = None,
 ) -> Any:
     """The application for ``serve.run``: ingress, encoder, own decoders, publisher.
 
@@ -69,6 +74,7 @@ def deployments(
         front: what is asked of the ingress.
         threads: of torch, equal in every replica, as the last bits depend on them.
         memory_budget: bytes that one scan may take; half of what is free by default.
+        window: mirroring, overlap and precision.
     """
     import ray
     from ray import serve
@@ -98,14 +104,14 @@ def deployments(
     cpus = round(DECODERS_CPUS / max(1, networks - 1), 3)
     decoders = {
         ref: deployment(DecoderReplica, _name(ref), cpus, WINDOWS, replicas, share).bind(
-            source, release.name, ref, threads
+            source, release.name, ref, threads, "auto" if window is None else window.precision
         )
         for ref, replicas in release.own.items()
     }
     publisher = deployment(PublisherReplica, "Publisher", SMALL_CPUS, scans + 1).bind()
     # more requests than scans are computed: what is served can be asked meanwhile
     encoder = deployment(EncoderReplica, "Encoder", ENCODER_CPUS, scans + 4, gpu=share).bind(
-        source, release.name, release.placement, threads, decoders, memory_budget
+        source, release.name, release.placement, threads, decoders, memory_budget, window
     )
     ingress = serve.ingress()(Ingress)
     return deployment(ingress, "Ingress", SMALL_CPUS, HTTP_REQUESTS).bind(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from clnet.decoders_registry import Registry, ReleaseRecord
     from clnet.model.decoder import Decoder
-    from clnet.model.inference import LoadedDecoder
+    from clnet.model.inference import LoadedDecoder, SlidingWindow
     from clnet.model.segmentation import SegmentationModel
 
 __all__ = ["PHANTOM_NOTICE", "RegistrySource", "load_decoder", "load_release", "release_card"]
@@ -47,6 +48,7 @@ def load_release(
     *,
     in_flight: int = 2,
     device: str = "cpu",
+    window: SlidingWindow | None = None,
 ) -> SegmentationModel:
     """The networks of a release, in evaluation mode on `device`.
 
@@ -56,6 +58,7 @@ def load_release(
         placement: decoders that are placed elsewhere come without weights.
         in_flight: windows whose logits may be pending at once.
         device: torch's name of it.
+        window: mirroring, overlap and precision; see :class:`SlidingWindow`.
 
     Raises:
         NotFound: no such release, or an artefact is missing.
@@ -66,7 +69,7 @@ def load_release(
     from clnet.model.artefact import decode_encoder
     from clnet.model.body_part import decode_body_part_model
     from clnet.model.inference import SlidingWindow
-    from clnet.model.merge import MergePolicy
+    from clnet.model.policy import MergePolicy
     from clnet.model.segmentation import SegmentationModel
 
     places = placement or Placement()
@@ -78,6 +81,10 @@ def load_release(
         load_decoder(registry, release, ref, device, weights=places.of(ref) == LOCAL)
         for ref in _refs(release)
     ]
+    asked = window or SlidingWindow()
+    precision = asked.precision
+    if precision == "auto":
+        precision = encoder.config.precision(torch.device(device))
     policy = {key: value for key, value in release.policy.items() if key != "notice"}
     return SegmentationModel(
         encoder.to(device),
@@ -85,9 +92,7 @@ def load_release(
         bpr,
         decoders,
         MergePolicy.from_dict(policy),
-        SlidingWindow(
-            in_flight=in_flight, precision=encoder.config.precision(torch.device(device))
-        ),
+        replace(asked, in_flight=in_flight, precision=precision),
     )
 
 

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from clnet.decoders_registry import Registry
-from clnet.model.inference import LocalRunner
+from clnet.model.inference import LocalRunner, SlidingWindow
+from clnet.model.numerics import Precision
 from clnet.serve.outcome import Outcome, Progress, ReleaseCard
 from clnet.serve.placement import Own, Placement
 from clnet.serve.release import RegistrySource, load_decoder, load_release, release_card
@@ -52,6 +53,7 @@ class EncoderReplica:
         threads: of torch.
         elsewhere: decoder ref to the handle of its own deployment.
         memory_budget: bytes that one scan may take; half of what is free by default.
+        window: mirroring, overlap and precision.
     """
 
     def __init__(
@@ -62,13 +64,19 @@ class EncoderReplica:
         threads: int,
         elsewhere: Mapping[str, Any],
         memory_budget: int | None = None,
+        window: SlidingWindow | None = None,
     ) -> None:
         torch.set_num_threads(threads)
         places = [placement.of(ref) for ref in elsewhere]
         in_flight = 1 + max((p.replicas for p in places if isinstance(p, Own)), default=1)
         with _open(source) as registry:
             self._model = load_release(
-                registry, release, placement, in_flight=in_flight, device=_device()
+                registry,
+                release,
+                placement,
+                in_flight=in_flight,
+                device=_device(),
+                window=window,
             )
             self._card = release_card(registry, release, self._model, placement.of)
         self._elsewhere = elsewhere
@@ -151,15 +159,25 @@ class DecoderReplica:
         release: name of the release.
         ref: the decoder version.
         threads: of torch; as many as the encoder replica has.
+        precision: as the encoder replica's; the encoder's own by default.
     """
 
-    def __init__(self, source: RegistrySource, release: str, ref: str, threads: int) -> None:
+    def __init__(
+        self,
+        source: RegistrySource,
+        release: str,
+        ref: str,
+        threads: int,
+        precision: Precision = "auto",
+    ) -> None:
         torch.set_num_threads(threads)
         self._device = _device()
         with _open(source) as registry:
             self._decoder = load_decoder(registry, registry.release(release), ref, self._device)
         encoder = self._decoder.info.encoder_config
-        self._run = LocalRunner(encoder.precision(torch.device(self._device)))
+        if precision == "auto":
+            precision = encoder.precision(torch.device(self._device))
+        self._run = LocalRunner(precision)
 
     def outputs(
         self, features: Sequence[PackedTensor], support: Sequence[Sequence[PackedTensor]]

@@ -205,8 +205,10 @@ class Prediction:
     exact_labels: np.ndarray
 
 
-def predict(result: Path, image: Path, root: Path, fold: str = "0") -> Prediction:
-    """Run the package's own predictor on the CPU, without mirroring."""
+def predict(
+    result: Path, image: Path, root: Path, fold: str = "0", *, mirror: bool = False
+) -> Prediction:
+    """Run the package's own predictor on the CPU, with mirroring if asked."""
     with quiet_nnunet(root):
         from nnunetv2.inference.export_prediction import (
             convert_predicted_logits_to_segmentation_with_correct_shape as export,
@@ -214,7 +216,7 @@ def predict(result: Path, image: Path, root: Path, fold: str = "0") -> Predictio
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
         predictor = nnUNetPredictor(
-            use_mirroring=False,
+            use_mirroring=mirror,
             device=torch.device("cpu"),
             perform_everything_on_device=False,
             allow_tqdm=False,
@@ -254,7 +256,7 @@ def _float32_logits(predictor: Any, data: torch.Tensor) -> torch.Tensor:
     total = torch.zeros(padded.shape[1:])
     sums: torch.Tensor | float = 0.0
     for place in predictor._internal_get_sliding_window_slicers(padded.shape[1:]):
-        seen = predictor.network(padded[place][None])[0] * weights
+        seen = predictor._internal_maybe_mirror_and_predict(padded[place][None])[0] * weights
         if isinstance(sums, float):
             sums = torch.zeros((len(seen), *total.shape))
         sums[place] += seen

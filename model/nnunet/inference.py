@@ -27,7 +27,8 @@ def imported_window(window: SlidingWindow, frame: Orientation, encoder: Encoder)
     """Windows as nnU-Net places them, in the precision that it computes in."""
     own = encoder.config.precision(encoder.device)
     precision = own if window.precision == "auto" else window.precision
-    return replace(window, overlap=OVERLAP, frame=frame, precision=precision)
+    overlap = OVERLAP if window.overlap is None else window.overlap
+    return replace(window, overlap=overlap, frame=frame, precision=precision)
 
 
 def scan_curve(

@@ -101,16 +101,20 @@ def test_no_anatomy_is_predicted_twice(shelf: Shelf) -> None:
     shelf.decoder("abdomen/liver", "a")
     shelf.decoder("abdomen/liver", "b")
     shelf.decoder("imported/everything", learned=["liver", "spleen"])
-    both = [("kidney_left", "kidney_right")]
-    shelf.decoder("abdomen/kidneys", learned=[], unions=both)
+    kidneys = ("kidney_left", "kidney_right")
+    shelf.decoder("abdomen/kidneys", learned=[], unions=[kidneys])
     shelf.decoder("imported/kidneys", learned=["kidney_left", "kidney_right"])
-    shelf.decoder("site/kidneys", learned=[], unions=[tuple(reversed(both[0]))])
+    shelf.decoder("site/kidneys", learned=[], unions=[kidneys[::-1]])
     with pytest.raises(Incompatible, match="versions of one group"):
         create("1", ["abdomen/liver@1", "abdomen/liver@2"])
     with pytest.raises(Incompatible, match="liver is predicted by"):
         create("1", ["abdomen/liver@1", "imported/everything@1"])
     with pytest.raises(Incompatible, match=r"kidney_left \+ kidney_right is predicted by"):
         create("1", ["abdomen/kidneys@1", "site/kidneys@1"])
+    aware = {"anomaly_aware": True}  # the merge decides voxel by voxel
+    assert (
+        len(create("both", ["abdomen/liver@1", "imported/everything@1"], policy=aware).tiers) == 1
+    )
     # a composite yields to its parts, so these two get on
     assert len(create("1", ["abdomen/kidneys@1", "imported/kidneys@1"]).decoders) == 2
 

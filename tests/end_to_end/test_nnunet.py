@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,16 @@ def label_map(model: SegmentationModel, image: Path, values: Mapping[str, int]) 
     return out
 
 
-def compare(model: SegmentationModel, result: Path, image: Path, root: Path, fold: str) -> None:
+def compare(
+    model: SegmentationModel,
+    result: Path,
+    image: Path,
+    root: Path,
+    fold: str,
+    mirror: bool = False,
+) -> None:
     """Image, logits and labels against nnU-Net's own."""
-    expected = predict(result, image, root, fold)
+    expected = predict(result, image, root, fold, mirror=mirror)
     scan = nibabel.load(image)
     ct = np.asarray(scan.dataobj)
     prepared = prepare(ct, scan.affine, model.plan, None, Scratch(), Watch())
@@ -159,6 +167,25 @@ def test_a_trained_network_gives_what_nnunet_gives_on_a_real_ct(
     hub: clnet.Hub, trained: Path, scan: tuple[Path, Path], root: Path
 ) -> None:
     compare(released(hub, trained, fold="all"), trained, scan[0], root, "all")
+
+
+def test_mirrored_windows_give_what_nnunets_augmentation_gives(
+    hub: clnet.Hub, scan: tuple[Path, Path], root: Path, tmp_path: Path
+) -> None:
+    plans = configured(tiny_plans(), spacing=[6.0, 6.0, 6.0], patch_size=[16, 16, 20])
+    result = write_result(tmp_path, plans)
+    model = released(hub, result)
+    mirrored = replace(model, window=replace(model.window, mirror=(0, 1, 2)))
+    compare(mirrored, result, scan[0], root, "0", mirror=True)
+    by_name = hub.segment(scan[0], "of-tiny", mirror="zyx", precision="float32", device="cpu")
+    image = nibabel.load(scan[0])
+    found = mirrored.segment(np.asarray(image.dataobj), image.affine)
+    for layer, labels in found.labels.items():
+        np.testing.assert_array_equal(by_name.labels[layer], labels)
+    plain = hub.segment(scan[0], "of-tiny")
+    assert any((plain.labels[k] != by_name.labels[k]).any() for k in plain.labels)
+    assert by_name.statistics()["inference"]["mirror"] == "zyx"
+    assert by_name.statistics()["inference"]["overlap"] == 0.5
 
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -169,11 +169,26 @@ def test_a_probe_of_another_decoder_certifies_nothing(furnished: clnet.Hub) -> N
     assert verify(furnished, "first")[0] == 1
 
 
-def test_a_release_without_probes_is_verified_by_hash_and_says_so(furnished: clnet.Hub) -> None:
+def test_a_release_without_probes_is_not_verified_and_says_so(furnished: clnet.Hub) -> None:
     assert set(verdicts(furnished, "2026.11").values()) == {("no probe", "artefact hash")}
     code, text = verify(furnished, "2026.11")
-    assert code == 0
-    assert "2 of 2 decoders carry no probe: hash alone" in text
+    assert code == 1
+    assert "2 of 2 decoders carry no probe: their hashes were checked" in text
+    assert "release 2026.11 NOT verified" in text
+    furnished.releases.create("probed")  # of the same decoders, which have probes from now on
+    assert verify(furnished, "2026.11")[0] == 0
+
+
+def test_a_group_that_is_gone_is_named_and_fails(probed: clnet.Hub) -> None:
+    probed.releases.create("smaller", ["abdomen/liver@1"])
+    assert verify(probed, "smaller")[0] == 0
+    code, text = verify(probed, "smaller", "--against", "first")
+    assert code == 1
+    assert "removed: abdomen/spleen@1 is in first" in text
+    assert "release smaller NOT verified" in text
+    assert report(probed, "smaller", "--against", "first")["against"]["removed"] == [
+        "abdomen/spleen@1"
+    ]
 
 
 def test_probes_travel_with_a_release(probed: clnet.Hub, tmp_path: Path) -> None:

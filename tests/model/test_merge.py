@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clnet.anatomy.vocabulary import vocabulary
-from clnet.errors import InputError
+from clnet.errors import InputError, UnknownAnatomy
 from clnet.model.blocks import Blocks
 from clnet.model.fold import Claimant, Merger
 from clnet.model.geometry import linear_matrix
-from clnet.model.merge import Codebook, Merged, MergePolicy, contests, is_ancestor
+from clnet.model.merge import Codebook, Merged, contests, is_ancestor
 from clnet.model.outputs import Output
+from clnet.model.policy import MergePolicy
 from clnet.model.readout import Block, Readout
 from clnet.model.scratch import Scratch
 
@@ -72,15 +73,17 @@ def fold(
     reported: set[str] | None = None,
     passes: Sequence[int] = (),
     aware: bool = True,
+    policy: MergePolicy = MergePolicy(),  # noqa: B008 (frozen)
 ) -> Merged:
     """The merge of whole logits, taken block by block; source `i` belongs to ``passes[i]``."""
-    book = Codebook((s.tier, o) for s in sources for o in s.outputs)
     keys = {str(i): source for i, source in enumerate(sources)}
-    found = contests({k: (s.tier, s.outputs) for k, s in keys.items()}) if aware else {}
+    book = Codebook((s.tier, key, o) for key, s in keys.items() for o in s.outputs)
+    turns = {key: policy.turn(s.tier) for key, s in keys.items()}
+    found = contests({k: (turns[k], s.outputs) for k, s in keys.items()}) if aware else {}
     claimants = {
         key: Claimant(
             Readout(s.outputs, ignored=s.ignored, regions=s.regions),
-            s.tier,
+            turns[key],
             s.admitted,
             found[key].outputs if key in found else (),
         )
@@ -88,7 +91,7 @@ def fold(
     }
     order = list(passes) or [0] * len(sources)
     grouped = [[str(i) for i, p in enumerate(order) if p == q] for q in range(max(order) + 1)]
-    merger = Merger(claimants, grouped, book, reported or set(book.code), shape, Scratch())
+    merger = Merger(claimants, grouped, book, reported or book.anatomies, shape, Scratch())
     plan = (depth, *sources[0].logits.shape[2:])
     blocks = Blocks.of(tuple(linear_matrix(p, s) for p, s in zip(plan, shape, strict=True)))
     for index, group in enumerate(grouped):
@@ -213,6 +216,25 @@ def test_of_two_that_look_for_an_anatomy_the_more_certain_decides() -> None:
     assert anatomy_at(fold([says(0.6), says(0.02, tier=1)]), "organ") == "liver"
 
 
+@settings(max_examples=25, deadline=None)
+@given(sources=releases())
+def test_every_labelled_voxel_is_known_by_its_decoder(sources: list[Source]) -> None:
+    merged = fold(sources)
+    for value, anatomy in merged.names["organ"].items():
+        won = merged.won.get(anatomy, {})
+        assert sum(won.values()) == (merged.labels["organ"] == value).sum()
+        assert set(won) <= {
+            str(i) for i, s in enumerate(sources) if anatomy in {o.anatomy for o in s.outputs}
+        }
+
+
+def test_what_a_more_certain_decoder_denies_is_counted() -> None:
+    merged = fold([everywhere("liver", 0.6), everywhere("liver", 0.02)])
+    assert merged.denied == {"liver": {"0": np.prod(SHAPE)}}
+    merged = fold([everywhere("liver", 0.6), everywhere("liver", 0.9)])
+    assert merged.won == {"liver": {"1": np.prod(SHAPE)}}
+
+
 def test_a_decoder_has_no_say_where_its_slices_are_not_admitted() -> None:
     unsure, denies = everywhere("liver", 0.6), everywhere("liver", 0.02)
     admitted = np.zeros((1, SHAPE[0]), bool)
@@ -246,6 +268,40 @@ def test_a_new_tier_changes_no_old_voxel(old: list[Source], new: list[Source]) -
         assert np.isin(after.labels["organ"][was], list(kept)).all()
         if name not in ancestors and all(o.anatomy != name for c in later for o in c.outputs):
             np.testing.assert_array_equal(after.labels["organ"] == value, was)
+
+
+@settings(max_examples=25, deadline=None)
+@given(old=releases(), new=releases())
+def test_the_newest_may_be_given_precedence(old: list[Source], new: list[Source]) -> None:
+    newest = MergePolicy(precedence="newest")
+    later = [replace(c, tier=c.tier + 3) for c in new]
+    alone, both = fold(later, policy=newest), fold([*old, *later], policy=newest)
+    ancestors = {"kidney": {"kidney", "kidney_left", "kidney_right"}}
+    for value, name in alone.names["organ"].items():
+        mine = alone.labels["organ"] == value
+        allowed = ancestors.get(name, {name})
+        kept = {v for v, n in both.names["organ"].items() if n in allowed}
+        assert np.isin(both.labels["organ"][mine], list(kept)).all()
+    free = alone.labels["organ"] == 0
+    before = fold(old, policy=newest)
+    for value, name in before.names["organ"].items():  # what is left goes to whoever had it
+        same = next(v for v, n in both.names["organ"].items() if n == name)
+        mine = (before.labels["organ"] == value) & free
+        assert (both.labels["organ"][mine] == same).all()
+    usual = fold([*old, *later])
+    assert usual.names == both.names  # label values do not depend on it
+
+
+@settings(max_examples=25, deadline=None)
+@given(sources=releases())
+def test_tiers_may_be_equal(sources: list[Source]) -> None:
+    found = fold(sources, policy=MergePolicy(precedence="equal"))
+    flat = fold([replace(s, tier=0) for s in sources])
+    values = {name: value for value, name in flat.names["organ"].items()}
+    for value, name in found.names["organ"].items():
+        np.testing.assert_array_equal(
+            found.labels["organ"] == value, flat.labels["organ"] == values[name]
+        )
 
 
 def reference(logits: torch.Tensor, shape: tuple[int, int, int]) -> np.ndarray:
@@ -316,11 +372,17 @@ def test_many_labels_take_two_bytes() -> None:
 
 
 def test_a_policy_survives_json_and_refuses_the_unknown() -> None:
-    policy = MergePolicy(gating=False, largest_component=("liver",))
+    policy = MergePolicy(gating=False, precedence="newest", largest_component=("liver",))
     assert MergePolicy.from_dict(policy.to_dict()) == policy
     assert MergePolicy.from_dict({}) == MergePolicy()
     with pytest.raises(InputError, match="colour"):
         MergePolicy.from_dict({"colour": 1})
+    with pytest.raises(UnknownAnatomy, match="kidney"):
+        MergePolicy.from_dict({"largest_component": ["kidny"]})
+    assert MergePolicy.from_dict({"largest_component": ["kidney"]}).largest_component == (
+        "kidney_left",
+        "kidney_right",
+    )
 
 
 def test_regions_are_painted_in_order_layer_by_layer() -> None:

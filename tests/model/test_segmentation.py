@@ -27,8 +27,8 @@ from clnet.model.body_part import BodyPartConfig, BodyPartModel, BodyPartNetwork
 from clnet.model.body_part_curve import BodyPartCurve, Range
 from clnet.model.decoder import Channel, DecoderConfig, Supporter, build_decoder
 from clnet.model.inference import LoadedDecoder, SlidingWindow
-from clnet.model.merge import MergePolicy
 from clnet.model.plan import Plan
+from clnet.model.policy import MergePolicy
 from clnet.model.segmentation import SegmentationModel, decoder_logits, logits_sha256
 from clnet.model.statistics import State
 

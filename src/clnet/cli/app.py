@@ -48,7 +48,10 @@ app.add_typer(sites.app, name="sites")
 app.add_typer(audit.app, name="audit")
 app.command(epilog="Example: clnet quickstart --ct my-ct.nii.gz")(quickstart)
 app.command(epilog="Example: clnet tune abdomen/liver --tolerance 0.01")(tune)
-app.command(epilog="Example: clnet segment ct.nii.gz --output out --anatomy liver")(segment)
+app.command(
+    epilog="Examples: clnet segment ct.nii.gz --output out --anatomy liver; "
+    "clnet segment ct.nii.gz --output out --mirror zyx --overlap 0.5 --precision float32"
+)(segment)
 app.command(epilog="Example: clnet evaluate --reference truth --prediction found --out scores")(
     evaluate
 )

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 __all__ = [
     "JsonOption",
     "MemoryOption",
+    "MirrorOption",
     "ObligationOption",
+    "OverlapOption",
     "PassphraseOption",
+    "PrecisionOption",
     "RayOption",
     "ReportOption",
     "WorkspaceOption",
@@ -50,11 +53,37 @@ MemoryOption = Annotated[
         "Less takes longer and gives the same.",
     ),
 ]
+MirrorOption = Annotated[
+    str,
+    typer.Option(
+        "--mirror",
+        metavar="AXES",
+        help="Also see windows mirrored along these axes, of z (along the body), y (front to "
+        "back) and x (right to left), and average; zyx is nnU-Net's test-time augmentation, in "
+        "eight times the time. None: a body mirrored along x has its sides swapped.",
+    ),
+]
+OverlapOption = Annotated[
+    float | None,
+    typer.Option(
+        "--overlap",
+        metavar="FRACTION",
+        help="Of a window, shared with its neighbours; 0.25, or 0.5 for an imported nnU-Net.",
+    ),
+]
 ObligationOption = Annotated[
     list[str] | None,
     typer.Option(
         help="BY, NC, SA, ND or AGREEMENT; may be repeated. Known of SPDX licences; with "
         "LicenseRef-NAME say them, or none."
+    ),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="float32 or bfloat16; auto takes what the device is fast in.",
     ),
 ]
 RayOption = Annotated[

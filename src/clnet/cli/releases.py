@@ -10,6 +10,7 @@ import typer
 from clnet.cli.decoders import decoder_row
 from clnet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, open_hub
 from clnet.cli.show import listing, progress, record
+from clnet.errors import InputError
 
 if TYPE_CHECKING:
     from clnet.decoders_registry import ReleaseRecord
@@ -22,7 +23,9 @@ app = typer.Typer(help="What is served: encoder, body-part model, decoders.", no
 
 @app.command(
     epilog="Examples: clnet releases create 2026.11 --alias production; "
-    "clnet releases create 2026.12 abdomen/spleen@2 --parent 2026.11"
+    "clnet releases create 2026.12 abdomen/spleen@2 --parent 2026.11; "
+    "clnet releases create 2027.01 --encoder starter@1 --policy policy.yaml, where policy.yaml "
+    'says, for example, "largest_component: [liver, kidney]"'
 )
 def create(
     name: Annotated[str, typer.Argument(help="Name of the release; it never changes.")],
@@ -35,13 +38,37 @@ def create(
     parent: Annotated[
         str | None, typer.Option(help="Release to extend; what it segments keeps its voxels.")
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Merge policy as YAML or JSON: gating, calibration, anomaly_aware (true or "
+            "false), precedence (parent, newest or equal), largest_component (anatomies), notice "
+            "(text); the parent's.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder to pin; the parent's, or the decoders'.")
+    ] = None,
+    body_part_model: Annotated[
+        str | None, typer.Option(help="Body-part model to pin; the parent's, or the decoders'.")
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Put decoders together as a release."""
     chosen: list[str] | str = decoders if decoders else alias
+    settings = None if policy is None else _settings_in(policy)
     with progress("probing") as tell:
-        release = open_hub(workspace).releases.create(name, chosen, parent=parent, progress=tell)
+        release = open_hub(workspace).releases.create(
+            name,
+            chosen,
+            encoder=encoder,
+            body_part_model=body_part_model,
+            parent=parent,
+            policy=settings,
+            progress=tell,
+        )
     record(_row(release), as_json=as_json)
 
 
@@ -74,16 +101,37 @@ def show(
     listing(rows, as_json=False, empty="")
 
 
-@app.command(epilog="Example: clnet releases diff 2026.11 2026.12")
+@app.command(
+    epilog="Examples: clnet releases diff 2026.11 2026.12; "
+    "clnet releases diff 2026.11 2026.12 --on ct.nii.gz --on phantom:7"
+)
 def diff(
     before: Annotated[str, typer.Argument(help="Name of a release.")],
     after: Annotated[str, typer.Argument(help="Name of another.")],
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCAN",
+            help="Segment this scan with both and count changed voxels per anatomy of BEFORE; "
+            "phantom:SEED for a phantom. May be repeated.",
+        ),
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """What changed from one release to another, by anatomy group."""
-    found = open_hub(workspace).releases.diff(before, after)
-    record(found.model_dump(mode="json"), as_json=as_json)
+    releases = open_hub(workspace).releases
+    found = releases.diff(before, after).model_dump(mode="json")
+    rows: list[dict[str, Any]] = []
+    if on:
+        with progress("segmenting") as tell:
+            rows = [c.to_dict() for c in releases.changed_voxels(before, after, on, tell)]
+    if as_json:
+        record(found | {"voxels": rows} if on else found, as_json=True)
+        return
+    record(found, as_json=False)
+    if on:
+        listing(rows, as_json=False, empty=f"{before} looks for nothing")
 
 
 @app.command(
@@ -101,7 +149,8 @@ def verify(
     """Check that nothing is damaged and nothing forgotten; exit code 1 if something is.
 
     Artefacts are hashed. Decoders answer to their phantoms again: to the bit where the numerics
-    class is the same, to a tolerance where it is not.
+    class is the same, to a tolerance where it is not. A decoder that carries no probe, and a
+    group that OLDER has and the release has not, are exit code 1 too.
     """
     with progress("asking") as tell:
         found = open_hub(workspace).releases.verify(name, against, tell)
@@ -131,10 +180,20 @@ def _tell(found: Certificate) -> None:
     typer.echo(f"artefacts: {whole} of {found.artefacts} whole, {found.total_bytes} bytes")
     if found.without_probe:
         count = len(found.without_probe)
-        typer.echo(f"{count} of {len(found.decoders)} decoders carry no probe: hash alone")
+        typer.secho(
+            f"{count} of {len(found.decoders)} decoders carry no probe: their hashes were checked, "
+            "their answers cannot be; clnet releases create makes probes",
+            fg=typer.colors.RED,
+        )
     if found.against is not None:
         values = found.against.model_dump(mode="json", exclude={"kept"})
         record({"shared": list(found.shared)} | values, as_json=False)
+        for ref in found.removed:
+            typer.secho(
+                f"removed: {ref} is in {found.against.before} and its group is not in "
+                f"{found.release}",
+                fg=typer.colors.RED,
+            )
     colour = typer.colors.GREEN if found.ok else typer.colors.RED
     verdict = "verified" if found.ok else "NOT verified"
     typer.secho(f"release {found.release} {verdict}", fg=colour, bold=True)
@@ -170,6 +229,23 @@ def import_(
     release = open_hub(workspace).releases.import_(folder, alias)
     done = {"added": list(release.added), "reused": len(release.reused)}
     record(_row(release) | done, as_json=as_json)
+
+
+def _settings_in(file: Path) -> dict[str, Any]:
+    """The merge policy that a file holds.
+
+    Raises:
+        InputError: the file cannot be read, or holds no policy.
+    """
+    from yaml import YAMLError
+
+    from clnet.anatomy.strict_yaml import load_yaml
+    from clnet.hub.release_policy import checked_policy
+
+    try:
+        return checked_policy(load_yaml(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, YAMLError, InputError) as error:
+        raise InputError(f"--policy {file}: {error}") from None
 
 
 def _row(release: ReleaseRecord) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -11,11 +11,17 @@ from clnet.cli.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
     MemoryOption,
+    MirrorOption,
+    OverlapOption,
+    PrecisionOption,
     WorkspaceOption,
     folder_to_write,
     open_hub,
 )
 from clnet.cli.show import listing, progress, record
+
+if TYPE_CHECKING:
+    from clnet.model.numerics import Precision
 
 __all__ = ["segment"]
 
@@ -31,6 +37,15 @@ def segment(
         list[str] | None, typer.Option(help="Only this anatomy; may be repeated.")
     ] = None,
     memory_budget: MemoryOption = None,
+    mirror: MirrorOption = "",
+    overlap: OverlapOption = None,
+    precision: PrecisionOption = "auto",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="cpu, cuda or cuda:1 to compute on; a GPU where there is one."
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say how the work was divided to fit the memory.")
     ] = False,
@@ -40,7 +55,17 @@ def segment(
     """Segment one CT in this process; masks come back on its own grid."""
     hub = open_hub(workspace)
     with progress("segmenting") as tell:
-        scan = hub.segment(image, release, anatomy, tell, memory_budget=memory_budget)
+        scan = hub.segment(
+            image,
+            release,
+            anatomy,
+            tell,
+            memory_budget=memory_budget,
+            mirror=mirror,
+            overlap=overlap,
+            precision=cast("Precision", precision),
+            device=device,
+        )
     if explain:
         typer.echo(scan.result.effort.describe(), err=True)
     files = [str(path) for path in scan.save(output)]

@@ -5,19 +5,25 @@ from __future__ import annotations
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from clnet.cli.options import (
     DEFAULT_WORKSPACE,
     MemoryOption,
+    MirrorOption,
+    OverlapOption,
+    PrecisionOption,
     RayOption,
     WorkspaceOption,
     open_hub,
 )
 from clnet.cli.show import progress
 from clnet.errors import InputError
+
+if TYPE_CHECKING:
+    from clnet.model.numerics import Precision
 
 __all__ = ["serve"]
 
@@ -37,6 +43,9 @@ def serve(
         Path | None, typer.Option(help="File with the clients' token; a random one is shown.")
     ] = None,
     memory_budget: MemoryOption = None,
+    mirror: MirrorOption = "",
+    overlap: OverlapOption = None,
+    precision: PrecisionOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     ray: RayOption = None,
 ) -> None:
@@ -53,6 +62,9 @@ def serve(
                 port=port,
                 token=token,
                 memory_budget=memory_budget,
+                mirror=mirror,
+                overlap=overlap,
+                precision=cast("Precision", precision),
                 progress=tell,
             )
         with service:

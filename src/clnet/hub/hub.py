@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from clnet.hub.segmented import SegmentedScan
     from clnet.hub.site_hub import SiteHub
     from clnet.hub.sites import Sites
+    from clnet.model.numerics import Precision
     from clnet.model.segmentation import SegmentationModel
     from clnet.serve import Placement, ServiceHandle
     from clnet.serve.outcome import ReleaseCard
@@ -44,7 +46,7 @@ class Hub:
     def __init__(self, workspace: Workspace, *, ray: str | None = None) -> None:
         self.workspace = workspace
         self.ray = ray
-        self._loaded: tuple[SegmentationModel, ReleaseCard] | None = None
+        self._loaded: tuple[tuple[str, str], SegmentationModel, ReleaseCard] | None = None
         self._open = ExitStack()
 
     def __repr__(self) -> str:
@@ -188,6 +190,10 @@ class Hub:
         *,
         memory_budget: int | str | None = None,
         cancelled: Callable[[], bool] | None = None,
+        mirror: str = "",
+        overlap: float | None = None,
+        precision: Precision = "auto",
+        device: str | None = None,
     ) -> SegmentedScan:
         """Segment one CT in this process. The networks stay loaded for the next scan.
 
@@ -200,19 +206,32 @@ class Hub:
                 the device that computes; half of what is free by default. Less memory takes
                 more time; the result is the same.
             cancelled: asked often whether to stop, such as ``threading.Event().is_set``.
+            mirror: axes along which windows are also seen mirrored, of ``z``, ``y``, ``x``;
+                ``zyx`` is nnU-Net's test-time augmentation and takes eight times as long. None by
+                default: a body mirrored along x has its sides swapped.
+            overlap: fraction of a window that its neighbours share; a quarter by default, half
+                for an imported nnU-Net.
+            precision: ``float32`` or ``bfloat16``; by default what the device is fast in.
+            device: ``cpu``, ``cuda`` or ``cuda:1``; a GPU by default where there is one.
 
         Raises:
             NotFound: no such release, or there is none yet.
             CaseRejected: the file cannot be read, or is not a CT in Hounsfield units.
             UnknownAnatomy: a name that the vocabulary does not know.
-            InputError: a memory budget that is too small or not more than 0.
+            InputError: a memory budget that is too small or not more than 0, or mirror, overlap,
+                precision or device cannot be what was given.
             Cancelled: `cancelled` said so.
         """
         from clnet.hub.segmented import segment_file
+        from clnet.model.inference import SlidingWindow, mirror_axes
         from clnet.model.memory import asked_budget
 
         budget = asked_budget(memory_budget)
-        model, card = self._networks(self._release(release))
+        window = SlidingWindow(overlap=overlap, precision=precision, mirror=mirror_axes(mirror))
+        model, card = self._networks(self._release(release), device)
+        if precision == "auto":
+            window = replace(window, precision=model.window.precision)
+        model = replace(model, window=window)
         return segment_file(model, card, Path(image), anatomies, progress, budget, cancelled)
 
     def serve(
@@ -224,6 +243,9 @@ class Hub:
         port: int = 8000,
         token: str | None = None,
         memory_budget: int | str | None = None,
+        mirror: str = "",
+        overlap: float | None = None,
+        precision: Precision = "auto",
         progress: Callable[[float, str], None] | None = None,
     ) -> ServiceHandle:
         """Serve a release on HTTP, up to ``shutdown()`` of what is returned.
@@ -236,6 +258,7 @@ class Hub:
             port: 0 for any free one.
             token: what clients must send; a random one by default.
             memory_budget: what one scan may take, as in :meth:`segment`.
+            mirror, overlap, precision: as in :meth:`segment`, for all scans.
             progress: told what happens.
 
         Raises:
@@ -243,10 +266,12 @@ class Hub:
             InputError: a placement, token or memory budget that cannot be used.
             ServiceError: the port is taken, or a replica cannot start.
         """
+        from clnet.model.inference import SlidingWindow, mirror_axes
         from clnet.model.memory import asked_budget
         from clnet.serve import deploy
 
         budget = asked_budget(memory_budget)
+        window = SlidingWindow(overlap=overlap, precision=precision, mirror=mirror_axes(mirror))
         name = self._release(release).name
         if self.ray is not None:
             from clnet.platform.ray_runtime import ray_runtime
@@ -260,6 +285,7 @@ class Hub:
             port=port,
             token=token,
             memory_budget=budget,
+            window=window,
             progress=progress,
         )
 
@@ -275,18 +301,20 @@ class Hub:
             )
         return known[-1]
 
-    def _networks(self, release: ReleaseRecord) -> tuple[SegmentationModel, ReleaseCard]:
-        import torch
-
+    def _networks(
+        self, release: ReleaseRecord, device: str | None = None
+    ) -> tuple[SegmentationModel, ReleaseCard]:
+        from clnet.model.numerics import device_named
         from clnet.serve.placement import Placement
         from clnet.serve.release import load_release, release_card
 
-        if self._loaded is None or self._loaded[1].sha256 != release.sha256:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            model = load_release(self.registry, release.name, device=device)
+        where = device_named(device)
+        key = (release.sha256, str(where))
+        if self._loaded is None or self._loaded[0] != key:
+            model = load_release(self.registry, release.name, device=str(where))
             card = release_card(self.registry, release.name, model, Placement().of)
-            self._loaded = (model, card)
-        return self._loaded
+            self._loaded = (key, model, card)
+        return self._loaded[1:]
 
 
 @overload

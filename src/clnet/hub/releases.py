@@ -6,10 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clnet.decoders_registry import ImportedRelease, Registry, ReleaseDiff, ReleaseRecord
+from clnet.decoders_registry import (
+    ImportedRelease,
+    Registry,
+    ReleaseDiff,
+    ReleaseRecord,
+    read_bundle,
+)
+from clnet.hub.release_policy import checked_policy
 from clnet.starter import RELEASE
 
 if TYPE_CHECKING:
+    from clnet.hub.voxel_diff import VoxelChange
     from clnet.platform.certificate import Certificate
 
 __all__ = ["Releases"]
@@ -41,18 +49,24 @@ class Releases:
             decoders: refs of versions, or an alias: every group's version of that name.
             encoder, body_part_model: by default the parent's, or those of the decoders.
             parent: release to extend; what it segments keeps its voxels.
-            policy: gating, calibration, clean-up; by default the parent's.
+            policy: settings of :class:`clnet.model.policy.MergePolicy` by name, and ``notice``,
+                which results show; by default the parent's.
             progress: told the fraction of probes made.
 
         Raises:
             Incompatible: decoders of another encoder or body-part model, two versions of one
-                group, an anatomy predicted twice, or terms that cannot be met together.
+                group, an anatomy predicted twice although the policy is not anomaly-aware, or
+                terms that cannot be met together.
             AlreadyExists: the name is taken by other content.
+            InputError: a policy that says what no policy can.
+            UnknownAnatomy: the policy names an anatomy that the vocabulary does not know.
         """
         from clnet.platform.certificate import certify
 
+        if policy is None:
+            policy = {} if parent is None else self.get(parent).policy
         release = self._registry.create_release(
-            name, decoders, encoder, body_part_model, parent, policy
+            name, decoders, encoder, body_part_model, parent, checked_policy(policy)
         )
         certify(self._registry, release, progress)
         return self.get(name)
@@ -73,6 +87,32 @@ class Releases:
         """What changed from one release to another, by anatomy group."""
         return self._registry.diff(before, after)
 
+    def changed_voxels(
+        self,
+        before: str,
+        after: str,
+        scans: Sequence[str | Path],
+        progress: Callable[[float, str], None] | None = None,
+    ) -> Sequence[VoxelChange]:
+        """Segment scans with two releases: what became of every anatomy of the older one.
+
+        Args:
+            before, after: names of the releases.
+            scans: NIfTI, NRRD or MHA files; ``phantom:SEED`` for the phantom of that seed.
+            progress: told the fraction done and the scan in work.
+
+        Raises:
+            NotFound: no such release.
+            CaseRejected: a file cannot be read, or is not a CT in Hounsfield units.
+        """
+        from clnet.hub.voxel_diff import changed_voxels
+        from clnet.model.numerics import device_named
+        from clnet.serve.release import load_release
+
+        device = str(device_named())
+        old, new = (load_release(self._registry, n, device=device) for n in (before, after))
+        return changed_voxels(old, new, scans, progress)
+
     def verify(
         self,
         name: str,
@@ -82,7 +122,8 @@ class Releases:
         """Check that a release is what it was: artefacts by hash, decoders by their probes.
 
         Where the numerics class is that of a probe, logits must be equal to the bit; elsewhere
-        equal to a tolerance. A decoder version without a probe is verified by hash alone.
+        equal to a tolerance. A decoder version without a probe cannot be asked: the release is
+        then not verified. Neither is one without a group of the older release.
 
         Args:
             name: of the release.
@@ -112,9 +153,11 @@ class Releases:
             alias: given to its decoders where their group has no such alias yet.
 
         Raises:
-            NotFound, InputError: the folder is not what an export writes.
+            NotFound, InputError: the folder is not what an export writes, or the merge policy in
+                it is none.
             IntegrityError: a file is damaged.
             Incompatible: a name is taken by other content here.
         """
         source = RELEASE if str(folder) == STARTER else Path(folder)
+        checked_policy(read_bundle(source).release.policy)
         return self._registry.import_release(source, alias)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clnet.model.watch import Progress
     from clnet.serve.outcome import Outcome, ReleaseCard
 
-__all__ = ["SegmentedScan", "segment_file"]
+__all__ = ["SegmentedScan", "read_scan", "segment_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +120,26 @@ def segment_file(
         CaseRejected: the file cannot be read, or is not a CT in HU.
         UnknownAnatomy: a name that the vocabulary does not know.
     """
+    hu, affine = read_scan(file)
+    result = model.segment(
+        hu, affine, anatomies, progress, memory_budget=memory_budget, cancelled=cancelled
+    )
+    return SegmentedScan(result, release, hu, _header_of(file, affine))
+
+
+def read_scan(file: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """HU in the file's axis order, in a temporary file, and its affine.
+
+    Raises:
+        CaseRejected: the file cannot be read, or is not a CT in HU.
+    """
     from clnet.data_catalog.hounsfield import as_hounsfield
     from clnet.data_catalog.volume import read_volume
     from clnet.model.scratch import Scratch
 
     scratch = Scratch()
     volume = read_volume(file, allocate=scratch.zeros)
-    hu, affine = as_hounsfield(volume.voxels, str(file), scratch.zeros), volume.affine
-    result = model.segment(
-        hu, affine, anatomies, progress, memory_budget=memory_budget, cancelled=cancelled
-    )
-    return SegmentedScan(result, release, hu, _header_of(file, affine))
+    return as_hounsfield(volume.voxels, str(file), scratch.zeros), volume.affine
 
 
 def _header_of(file: Path, affine: NDArray[np.float64]) -> bytes:
