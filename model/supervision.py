@@ -150,6 +150,8 @@ def _allowed(
                 if member in entry.members:
                     known |= _inside(entry.within, z_mm)
             table[:, 0, k + 1] |= ~known[:slices]
+        if not channel.members:  # what an imported network ignores is background here
+            table[:, :, k + 1] = table[:, :, 0]
     return table
 
 

@@ -271,6 +271,15 @@ def test_nothing_known_gives_no_gradient() -> None:
     assert torch.count_nonzero(grad) == 0
 
 
+def test_a_channel_that_is_ignored_may_win_what_is_background() -> None:
+    ignored = Channel("ignored", ())
+    labels = np.zeros((2, 2, 2), np.uint8)
+    labels[0] = 1
+    supervision = supervise([make_patch(labels, contract("liver"))], "organ", (LIVER, ignored))
+    assert supervision.allowed[0, :, 0, 0, 0].tolist() == [False, True, False]
+    assert supervision.allowed[0, :, 1, 0, 0].tolist() == [True, False, True]
+
+
 def test_a_perfect_prediction_costs_nothing() -> None:
     labels = np.zeros((4, 4, 4), np.uint8)
     labels[:2] = 1
