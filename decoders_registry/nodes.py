@@ -99,8 +99,14 @@ def connect(
     session: Session, child: Node, lineage: Lineage, pins: Iterable[tuple[str, Node]]
 ) -> None:
     """Link `child` to what it is pinned to, its datasets and its lineage's other parents."""
-    others = [(ORIGIN, find_node(session, ref)) for ref in lineage.parents]
+    others = [(ORIGIN, _artefact(session, ref)) for ref in lineage.parents]
     add_edges(session, child, [*pins, *others, *ensure_datasets(session, lineage.datasets)])
+
+
+def _artefact(session: Session, ref: str) -> Node:
+    """What a record grew from: a decoder where the data of an imported one has the same name."""
+    prefixed = ref.startswith(tuple(PREFIXES.values()))
+    return find_node(session, ref, None if prefixed else "decoder")
 
 
 def describe(session: Session, nodes: Iterable[Node]) -> dict[Node, dict[str, Any]]:

@@ -19,7 +19,7 @@ from clnet.model.merge import Merged, is_ancestor
 from clnet.model.numerics import numerics_class
 from clnet.model.outputs import Output, outputs_of, unlearned
 from clnet.model.schedule import Schedule
-from clnet.model.sides import swapped_sides
+from clnet.model.sides import misplaced, swapped_sides
 from clnet.model.statistics import (
     AnatomyResult,
     Measure,
@@ -38,6 +38,7 @@ UPSIDE_DOWN = (
 UNRECOGNISED = "body parts were not recognised (quality {:.2f}), so body ranges were not applied"
 
 SWAPPED = "{} found to the right of the counterpart: the scan may be mirrored; check the header"
+MISPLACED = "{} found on the wrong side of the body: the scan may be mirrored; check the header"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,12 @@ class Segmentation:
 
     def _doubts_of_sides(self) -> tuple[str, ...]:
         sizes = {anatomy: result.size for anatomy, result in self.results.items()}
-        swapped = swapped_sides(sizes, self.spacing[2], float(np.prod(self.spacing)) / 1000)
-        return (SWAPPED.format(", ".join(swapped)),) if swapped else ()
+        voxel_ml = float(np.prod(self.spacing)) / 1000
+        told = (
+            (SWAPPED, swapped_sides(sizes, self.spacing[2], voxel_ml)),
+            (MISPLACED, misplaced(sizes, self.spacing[2], voxel_ml)),
+        )
+        return tuple(text.format(", ".join(names)) for text, names in told if names)
 
     def mask(self, anatomy: str) -> NDArray[np.bool_]:
         """Voxels labelled as `anatomy`, or in its layer as a part of it, on the scan's grid.

@@ -35,14 +35,21 @@ class Measure:
         voxels: how many.
         hu: sum of their HU.
         x: sum of their indices towards the patient's left.
+        slices: how many show it; of a sum, as many as its tallest part has.
     """
 
     voxels: int = 0
     hu: float = 0.0
     x: float = 0.0
+    slices: int = 0
 
     def __add__(self, other: Measure) -> Measure:
-        return Measure(self.voxels + other.voxels, self.hu + other.hu, self.x + other.x)
+        return Measure(
+            self.voxels + other.voxels,
+            self.hu + other.hu,
+            self.x + other.x,
+            max(self.slices, other.slices),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,8 @@ def measure(
     step = max(1, BLOCK_VOXELS // (ct.shape[1] * ct.shape[2]))
     for layer, values in names.items():
         count = max(values) + 1
-        voxels, hu, x = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
+        voxels, slices = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        hu, x = np.zeros(count), np.zeros(count)
         for start in range(0, len(ct), step):
             part = labels[layer][start : start + step]
             where = part > 0
@@ -141,7 +149,10 @@ def measure(
             hu += np.bincount(found, ct[start : start + step][where], minlength=len(hu))
             left = np.broadcast_to(np.arange(part.shape[2]), part.shape)[where]
             x += np.bincount(found, left, minlength=len(x))
+            for plane in part:
+                slices[np.unique(plane)] += 1
         sizes |= {
-            name: Measure(int(voxels[v]), float(hu[v]), float(x[v])) for v, name in values.items()
+            name: Measure(int(voxels[v]), float(hu[v]), float(x[v]), int(slices[v]))
+            for v, name in values.items()
         }
     return sizes

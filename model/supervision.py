@@ -62,7 +62,7 @@ def has_foreground(patch: Patch, layer: str, channels: Sequence[Channel]) -> boo
     """Whether the patch holds a voxel labelled as one of the decoder's anatomies."""
     members = {m for channel in channels for m in channel.members}
     values = [e.value for e in patch.contract.for_layer(layer) if members & set(e.members)]
-    return bool(values) and bool(np.isin(patch.labels[layer], values).any())
+    return bool(values) and bool(np.isin(_codes(patch, layer), values).any())
 
 
 def supervise(
@@ -83,8 +83,7 @@ def supervise(
     truths: dict[tuple[int, ...], Tensor] = {}
     knowns: dict[tuple[int, ...], Tensor] = {}
     for b, patch in enumerate(patches):
-        labels = patch.labels.get(layer)
-        codes = torch.from_numpy(np.zeros(shape, np.uint8) if labels is None else labels)
+        codes = torch.from_numpy(_codes(patch, layer))
         table = torch.from_numpy(_allowed(patch.contract, layer, channels, patch.z_mm))
         if len(table) == 1:
             allowed[b] = table[0][codes.long()]
@@ -103,6 +102,19 @@ def supervise(
         for indices in sorted(truths)
     )
     return Supervision(allowed.permute(0, 4, 1, 2, 3).to(device), regions)
+
+
+def _codes(patch: Patch, layer: str) -> np.ndarray:
+    """The label map, without what is drawn outside the extent that its label was given."""
+    labels = patch.labels.get(layer)
+    if labels is None:
+        return np.zeros(patch.image.shape, np.uint8)
+    for entry in patch.contract.for_layer(layer):
+        outside = ~_inside(entry.within, patch.z_mm)
+        if outside.any():
+            stray = (labels == entry.value) & outside.reshape(_along(patch))
+            labels = np.where(stray, np.uint8(0), labels)
+    return labels
 
 
 def _along(patch: Patch) -> list[int]:
@@ -138,6 +150,8 @@ def _allowed(
                 if member in entry.members:
                     known |= _inside(entry.within, z_mm)
             table[:, 0, k + 1] |= ~known[:slices]
+        if not channel.members:  # what an imported network ignores is background here
+            table[:, :, k + 1] = table[:, :, 0]
     return table
 
 

@@ -15,7 +15,7 @@ from clnet.model.numerics import Precision, autocast
 from clnet.model.supervision import supervise
 from clnet.model.training import FeatureCache, Patches, to_images
 
-__all__ = ["Counts", "Judged", "dice_scores", "mean_score", "validate"]
+__all__ = ["Counts", "Judged", "count_voxels", "dice_scores", "mean_score", "validate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,19 @@ class Judged:
 
 @dataclass(slots=True)
 class Counts:
-    """Voxels of one anatomy, over all patches."""
+    """Voxels of one anatomy, over all patches.
 
+    Attributes:
+        members: leaf anatomies that it stands for.
+        hit, predicted, labelled: voxels found rightly, found, and there.
+        known: voxels of which it is known whether they are of it.
+    """
+
+    members: tuple[str, ...] = ()
     hit: int = 0
     predicted: int = 0
     labelled: int = 0
+    known: int = 0
 
     @property
     def dice(self) -> float | None:
@@ -40,7 +48,6 @@ class Counts:
         return 2 * self.hit / (self.predicted + self.labelled) if self.labelled else None
 
 
-@torch.no_grad()
 def validate(
     encoder: Encoder,
     decoders: Mapping[str, Judged],
@@ -58,6 +65,21 @@ def validate(
     Args:
         cache: of features, so that validating again costs no encoding.
     """
+    found = count_voxels(encoder, decoders, patches, batches, precision=precision, cache=cache)
+    return {name: dice_scores(counts) for name, counts in found.items()}
+
+
+@torch.no_grad()
+def count_voxels(
+    encoder: Encoder,
+    decoders: Mapping[str, Judged],
+    patches: Patches,
+    batches: int,
+    *,
+    precision: Precision = "auto",
+    cache: FeatureCache | None = None,
+) -> dict[str, dict[str, Counts]]:
+    """What :func:`validate` makes its scores of: voxels by decoder and anatomy."""
     device = encoder.device
     counts: dict[str, dict[str, Counts]] = {name: {} for name in decoders}
     training = {name: judged.decoder.training for name, judged in decoders.items()}
@@ -80,7 +102,7 @@ def validate(
             _count(counts[name], winner, batch, judged.decoder.config)
     for name, judged in decoders.items():
         judged.decoder.train(training[name])
-    return {name: dice_scores(found) for name, found in counts.items()}
+    return counts
 
 
 def dice_scores(counts: Mapping[str, Counts]) -> dict[str, float]:
@@ -103,13 +125,12 @@ def _count(
     supervision = supervise(patches, config.layer, config.channels, winner.device)
     for region in supervision.regions:
         channels = [config.channels[index - 1] for index in region.channels]
-        if len(channels) == 1:
-            name = channels[0].name
-        else:
-            name = vocabulary().composite_of([m for channel in channels for m in channel.members])
+        members = tuple(sorted(m for channel in channels for m in channel.members))
+        name = channels[0].name if len(channels) == 1 else vocabulary().composite_of(members)
         predicted = torch.isin(winner, winner.new_tensor(region.channels)) & region.known
         truth = region.truth & region.known
-        found = counts.setdefault(name, Counts())
+        found = counts.setdefault(name, Counts(members))
         found.hit += int((predicted & truth).sum())
         found.predicted += int(predicted.sum())
         found.labelled += int(truth.sum())
+        found.known += int(region.known.sum())

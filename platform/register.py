@@ -7,7 +7,6 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from clnet.anatomy.stratification import default_stratification
 from clnet.decoders_registry import (
     DatasetUse,
     DecoderRecord,
@@ -50,14 +49,13 @@ def register(delivery: Delivery, assignment: Assignment, registry: Registry) -> 
         parents=_parents(assignment),
         config=facts,
     )
-    group = default_stratification()[job.decoder]
     config = delivery.config or assignment.config.to_dict()
     return registry.add_decoder(
         job.decoder,
         delivery.artefact,
         encoder=assignment.encoder_ref,
         body_part_model=assignment.bpr_ref,
-        config={**config, "anatomies": list(group.anatomies)},
+        config={**config, "anatomies": list(assignment.anatomies)},
         metrics=delivery.metrics,
         learned=assignment.learned,
         unions=assignment.unions,

@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from clnet.anatomy.stratification import AnatomyGroup, default_stratification
+from clnet.anatomy.stratification import default_stratification
+from clnet.anatomy.vocabulary import vocabulary
 from clnet.data_catalog import Catalog, DatasetPin, PatchStream, PlanStore, StreamSpec
 from clnet.decoders_registry import DecoderRecord, Registry
 from clnet.errors import Incompatible, InputError
@@ -37,6 +38,7 @@ class Assignment:
         encoder_ref, encoder_sha256, bpr_ref, bpr_sha256: what the decoder is pinned to.
         stream, validation: what it reads.
         config: the decoder.
+        anatomies: of its group, those that it has no channel for included.
         recipe: how it learns.
         learned, unions: what the data teaches, by exact labels and by unions.
         start_sha256: decoder that a training borrows its first weights from.
@@ -57,6 +59,7 @@ class Assignment:
     stream: StreamSpec
     validation: StreamSpec
     config: DecoderConfig
+    anatomies: tuple[str, ...]
     recipe: Recipe
     learned: tuple[str, ...]
     unions: tuple[tuple[str, ...], ...]
@@ -111,7 +114,8 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
         InputError: no label of its datasets teaches its anatomies.
         Incompatible: parts that were not made for each other, or data that was withdrawn.
     """
-    group = default_stratification()[job.decoder]
+    if job.base is None:
+        default_stratification()[job.decoder]
     encoder = registry.encoder(job.encoder)
     registry.body_part_model(job.body_part_model)
     datasets = [catalog.get(ref) for ref in job.dataset]
@@ -123,16 +127,36 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
             raise Incompatible(
                 f"{ref} was trained on {decoder.encoder_ref}, the job asks for {encoder.ref}"
             )
-        if ref == job.base and decoder.group != job.decoder:
-            raise Incompatible(f"{ref} is no version of {job.decoder}")
+        if ref == job.base:
+            if decoder.group != job.decoder:
+                raise Incompatible(f"{ref} is no version of {job.decoder}")
+            _check_trainable(decoder)
         if ref in job.supporters and decoder.supporters:
             raise Incompatible(f"supporter {ref} leans on others itself; lean on those instead")
     # what the cases may know; which of it the training cases show, their voxels tell later
     labels = {use.members: use.cases for dataset in datasets for use in dataset.labels}
     if job.base is None:
-        channels_for(group, labels, job.anatomies)
+        channels_for(default_stratification()[job.decoder], labels, job.anatomies)
     else:
-        _taught(group, DecoderConfig.from_dict(registry.decoder(job.base).config), labels)
+        base = registry.decoder(job.base)
+        _taught(job.decoder, DecoderConfig.from_dict(base.config), labels)
+
+
+def _check_trainable(base: DecoderRecord) -> None:
+    """Imported decoders may be what the label contract's loss does not describe."""
+    config = DecoderConfig.from_dict(base.config)
+    if config.regions:
+        raise Incompatible(
+            f"{base.ref} was trained on regions that lie over each other, which no loss here "
+            "teaches: it is served as imported, and can be neither pruned nor updated"
+        )
+    layers = sorted({vocabulary()[m].layer for c in config.channels for m in c.members})
+    if len(layers) > 1:
+        raise Incompatible(
+            f"{base.ref} segments anatomies of {len(layers)} layers ({', '.join(layers)}) in one "
+            "softmax, which labels of one layer cannot teach: it is served as imported, and can be "
+            "neither pruned nor updated"
+        )
 
 
 def stores_for(
@@ -160,13 +184,14 @@ def resolve(
     check_job(job, registry, catalog)
     encoder = registry.encoder(job.encoder)
     bpr = registry.body_part_model(job.body_part_model)
-    group = default_stratification()[job.decoder]
     stores = stores_for(job, registry, catalog, progress)
     train, held = split_of(stores, job.validation.fraction)
     labels = survey(train)
     base = registry.decoder(job.base) if job.base else None
     supporters = [registry.decoder(ref) for ref in job.supporters]
     if base is None:
+        group = default_stratification()[job.decoder]
+        anatomies = group.anatomies
         scales = len(encoder.config["features"]) - 1
         widths = job.widths or (*WIDTHS, *WIDTHS[-1:] * scales)[:scales]
         config = DecoderConfig(
@@ -180,8 +205,9 @@ def resolve(
         )
     else:
         config = DecoderConfig.from_dict(base.config)
-    seen = _taught(group, config, labels)
-    stream = _stream(job, stores, Plan.from_dict(encoder.plan), group.anatomies)
+        anatomies = _anatomies(base)
+    seen = _taught(job.decoder, config, labels)
+    stream = _stream(job, stores, Plan.from_dict(encoder.plan), anatomies)
     assignment = Assignment(
         job_id=job_id,
         job=job,
@@ -192,6 +218,7 @@ def resolve(
         stream=stream,
         validation=_validation(job, stores, stream, held_out=bool(held)),
         config=config,
+        anatomies=anatomies,
         recipe=_recipe(job),
         learned=seen.learned,
         unions=seen.unions,
@@ -206,11 +233,19 @@ def resolve(
     return _to_update(assignment, base, seen.channels)
 
 
-def _taught(group: AnatomyGroup, config: DecoderConfig, labels: Labels) -> Taught:
+def _taught(group: str, config: DecoderConfig, labels: Labels) -> Taught:
     seen = taught(config.channels, labels)
     if not seen.channels:
-        raise InputError(f"{group.id}: the training cases label none of its anatomies")
+        raise InputError(f"{group}: the training cases label none of its anatomies")
     return seen
+
+
+def _anatomies(base: DecoderRecord) -> tuple[str, ...]:
+    """Of a version's group: as the stratification had them, or what an imported network knows."""
+    named = base.config.get("anatomies")
+    if named:
+        return tuple(named)
+    return tuple(sorted({*base.learned, *(leaf for union in base.unions for leaf in union)}))
 
 
 def _pin(record: DecoderRecord) -> Supporter:

@@ -15,15 +15,21 @@ NAMES = ("liver", "spleen", "stomach")
 
 
 @st.composite
-def architectures(draw: st.DrawFn) -> tuple[Decoder, EncoderConfig]:
-    """A decoder of any shape with random biases and normalisations, and its encoder's shape."""
+def architectures(
+    draw: st.DrawFn, channels: tuple[Channel, ...] = ()
+) -> tuple[Decoder, EncoderConfig]:
+    """A decoder of any shape with random biases and normalisations, and its encoder's shape.
+
+    Its channels are those given, or the first of :data:`NAMES`.
+    """
     stages = draw(st.integers(2, 4))
     features = tuple(draw(st.integers(1, 6)) for _ in range(stages))
     strides = ((1, 1, 1), *(draw(st.sampled_from([(2, 2, 2), (1, 2, 2)])) for _ in features[1:]))
     encoder = EncoderConfig(features, strides, ((3, 3, 3),) * stages, (1,) * stages)
     widths = tuple(draw(st.integers(1, 6)) for _ in features[1:])
     kernels = tuple(draw(st.sampled_from([(1, 1, 1), (1, 3, 3), (3, 3, 3)])) for _ in widths)
-    channels = tuple(Channel(name, (name,)) for name in NAMES[: draw(st.integers(1, 3))])
+    if not channels:
+        channels = tuple(Channel(name, (name,)) for name in NAMES[: draw(st.integers(1, 3))])
     leaning = draw(st.integers(0, 2))
     supporters = tuple(Supporter(str(k) * 64, draw(st.integers(2, 3))) for k in range(leaning))
     config = DecoderConfig(

@@ -8,7 +8,7 @@ import pytest
 from clnet.model.body_part_curve import BodyPartCurve, Range
 from clnet.model.components import keep_largest
 from clnet.model.scratch import Scratch
-from clnet.model.sides import swapped_sides
+from clnet.model.sides import misplaced, swapped_sides
 from clnet.model.statistics import Measure, State, combined_state, measure, state_of
 
 
@@ -72,7 +72,8 @@ def test_voxels_and_hu_are_summed_over_blocks(monkeypatch: pytest.MonkeyPatch) -
     for value, name in ((1, "liver"), (2, "spleen")):
         where = labels == value
         x = float(where.nonzero()[2].sum())
-        assert sizes[name] == Measure(int(where.sum()), float(ct[where].sum()), x)
+        slices = int(where.any(axis=(1, 2)).sum())
+        assert sizes[name] == Measure(int(where.sum()), float(ct[where].sum()), x, slices)
 
 
 def test_clean_up_keeps_the_largest_part_of_the_anatomies_it_names() -> None:
@@ -87,8 +88,8 @@ def test_clean_up_keeps_the_largest_part_of_the_anatomies_it_names() -> None:
 
 
 def test_a_left_that_lies_to_the_right_is_told() -> None:
-    def at(x: float, voxels: int = 1000) -> Measure:
-        return Measure(voxels, 0.0, x * voxels)
+    def at(x: float, voxels: int = 1000, slices: int = 9) -> Measure:
+        return Measure(voxels, 0.0, x * voxels, slices)
 
     right_way = {"kidney_left": at(80), "kidney_right": at(20), "liver": at(30)}
     assert swapped_sides(right_way, spacing=2.0, voxel_ml=0.01) == ()
@@ -96,5 +97,34 @@ def test_a_left_that_lies_to_the_right_is_told() -> None:
     assert swapped_sides(mirrored, spacing=2.0, voxel_ml=0.01) == ("kidney_left",)
     specks = {"kidney_left": at(20, 3), "kidney_right": at(80)}
     assert swapped_sides(specks, spacing=2.0, voxel_ml=0.01) == ()
+    few = {"kidney_left": at(20, slices=2), "kidney_right": at(80)}
+    assert swapped_sides(few, spacing=2.0, voxel_ml=0.01) == ()
     midline = {"kidney_left": at(50), "kidney_right": at(51)}
     assert swapped_sides(midline, spacing=2.0, voxel_ml=0.01) == ()
+
+
+def test_an_organ_on_the_wrong_side_of_the_midline_is_told() -> None:
+    def told(heart: float, spine: float | None, slices: int = 9, voxels: int = 1000) -> bool:
+        sizes = {
+            "body": Measure(10_000, 0.0, 50.0 * 10_000, 90),
+            "heart": Measure(voxels, 0.0, heart * voxels, slices),
+            "liver": Measure(1000, 0.0, 30.0 * 1000, 9),
+        }
+        if spine is not None:
+            sizes |= {"vertebrae_T5": Measure(300, 0.0, spine * 300, 9)}
+        found = misplaced(sizes, spacing=2.0, voxel_ml=0.1)
+        assert found in ((), ("heart",))
+        return bool(found)
+
+    assert told(heart=40, spine=50)
+    assert told(heart=40, spine=None)
+    assert not told(heart=60, spine=50)
+    assert not told(heart=49, spine=50)  # near the middle
+    assert not told(heart=40, spine=35)  # the patient lies to one side of the field of view
+    assert not told(heart=40, spine=50, slices=2)
+    assert not told(heart=40, spine=50, voxels=100)
+
+
+def test_without_a_midline_no_side_is_wrong() -> None:
+    heart = {"heart": Measure(1000, 0.0, 1000.0, 9)}
+    assert misplaced(heart, spacing=2.0, voxel_ml=0.1) == ()

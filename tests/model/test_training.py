@@ -32,16 +32,33 @@ def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@settings(max_examples=4, deadline=None)
-@given(names=st.permutations(["liver", "spleen", "pancreas"]))
-def test_packing_is_invisible(names: list[str]) -> None:
+MEMBERS = st.lists(
+    st.tuples(
+        st.sampled_from(["liver", "spleen", "pancreas"]),
+        st.tuples(st.integers(1, 6), st.integers(1, 6)),
+        st.integers(0, 1000),
+    ),
+    min_size=2,
+    max_size=3,
+    unique_by=lambda member: member[2],
+)
+"""Anatomy, widths and seed of the decoders of a pack."""
+
+
+@settings(max_examples=6, deadline=None)
+@given(MEMBERS)
+def test_packing_is_invisible(members: list[tuple[str, tuple[int, int], int]]) -> None:
+    def member(name: str, widths: tuple[int, int], seed: int) -> Trainee:
+        config = DecoderConfig("abdomen/test", "organ", (Channel(name, (name,)),), widths, heads=2)
+        return Trainee(str(seed), build_decoder(config, TINY, seed), RECIPE)
+
     encoder = make_encoder()
-    pack = [trainee(name, seed=len(name)) for name in names]
+    pack = [member(*one) for one in members]
     train_pack(encoder, pack, boxes)
-    for member in pack:
-        alone = trainee(member.name, seed=len(member.name))
+    for one, packed in zip(members, pack, strict=True):
+        alone = member(*one)
         train_pack(encoder, [alone], boxes)
-        assert equal(weights(alone), weights(member))
+        assert equal(weights(alone), weights(packed))
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(encoder, stream) -> None:

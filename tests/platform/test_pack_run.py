@@ -65,17 +65,34 @@ def alone(hub: Workspace) -> dict[str, str]:
     }
 
 
+NARROW = {"widths": (8, 12), "heads": 1}
+
+
+@pytest.fixture(scope="module")
+def narrow(hub: Workspace) -> str:
+    """Hash of a narrower liver, trained in a pack of its own."""
+    return sha256(finish(hub, begin(hub, assign(hub, tiny_job(GROUPS[0], **NARROW))))[0])
+
+
 @settings(
-    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.permutations(range(3)), st.integers(2, 3))
+@given(st.permutations(range(3)), st.integers(2, 3), st.booleans())
 def test_packing_is_invisible(
-    hub: Workspace, alone: dict[str, str], order: list[int], size: int
+    hub: Workspace,
+    alone: dict[str, str],
+    narrow: str,
+    order: list[int],
+    size: int,
+    slim: bool,
 ) -> None:
-    jobs = [tiny_job(GROUPS[i], seed=i) for i in order[:size]]
+    jobs = [
+        tiny_job(GROUPS[i], seed=i, **(NARROW if slim and i == 0 else {})) for i in order[:size]
+    ]
     together = finish(hub, begin(hub, assign(hub, *jobs)))
+    expected = alone | ({NAMES[0]: narrow} if slim else {})
     assert {d.job_id: sha256(d) for d in together} == {
-        NAMES[i]: alone[NAMES[i]] for i in order[:size]
+        NAMES[i]: expected[NAMES[i]] for i in order[:size]
     }
 
 
