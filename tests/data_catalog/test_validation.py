@@ -129,7 +129,7 @@ def test_exchanged_sides_are_quarantined(catalog: Catalog, source: Path) -> None
 
 
 def test_only_a_judgement_can_be_overruled() -> None:
-    with pytest.raises(InputError, match=r"only label\.outside-body"):
+    with pytest.raises(InputError, match=r"only .*label\.outside-body"):
         IntakeRules(accept=frozenset({"file.bomb"}))
 
 
