@@ -10,7 +10,7 @@ from clnet.data_catalog.validation.across import (
 )
 from clnet.data_catalog.validation.checks import judge_content
 from clnet.data_catalog.validation.findings import Finding, Severity, codes, finding, from_rejection
-from clnet.data_catalog.validation.identity import check_identity
+from clnet.data_catalog.validation.identity import check_case_id, check_identity
 from clnet.data_catalog.validation.report import Judgement, Report
 from clnet.data_catalog.validation.rules import IntakeRules
 from clnet.data_catalog.validation.subject import Subject
@@ -25,6 +25,7 @@ __all__ = [
     "Report",
     "Severity",
     "Subject",
+    "check_case_id",
     "check_identity",
     "check_together",
     "codes",

@@ -50,7 +50,7 @@ def midline(subject: Subject, name: str, middles: Sequence[Midline | None]) -> M
     """The middle of the body in the slices of a label; None where most of them are cut."""
     grid = subject.content.labels[subject.regions[name].layer][subject.steps]
     value = next(e.value for e in subject.content.contract.entries if e.name == name)
-    heights = np.flatnonzero((grid == value).any(axis=(1, 2)))
+    heights = np.flatnonzero((grid == value).any(axis=(1, 2))).tolist()
     found = [one for z in heights if (one := middles[z]) is not None]
     if len(found) <= MOST_SLICES * len(heights):
         return None
