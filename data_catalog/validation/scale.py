@@ -58,12 +58,15 @@ TIMES_AROUND = 20.0
 """How many times as often an end of a window is there as the values beside it."""
 CLIPPED_AIR = -900
 CLIPPED_METAL = 2000
+"""Below the one and above the other, scanners themselves cut off."""
+
 PICTURE = 256
 ENOUGH = 4096
 """Fewer voxels may well lie within so few values."""
 
 FAR_HU = 300.0
 FAR_BONE_HU = 100.0
+"""Beyond what a tissue has at any contrast, and at any age."""
 AIR_HU = -900.0
 MOST_LABELS = 2 / 3
 MIN_VOXELS = 20
@@ -85,7 +88,7 @@ def check_scale(subject: Subject) -> Iterator[Finding]:
     if wrong is not None:
         yield subject.about_image("hu.scale", wrong)
     elif (peak := values.peak(FAINT_AIR, VERY_SHARP)) is not None:
-        yield subject.about_image("hu.unusual", f"{peak}, where nothing is; air is -1000 HU")
+        yield subject.about_image("hu.unusual", f"{peak}, too alike for lungs; air is -1000 HU")
 
 
 @dataclass(frozen=True, slots=True)

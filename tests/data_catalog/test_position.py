@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clnet.anatomy import load_mapping
+from clnet.anatomy import load_mapping, vocabulary
 from clnet.anatomy.phantom import render
 from clnet.data_catalog import CaseSource
 from clnet.data_catalog.case import CaseContent
 from clnet.data_catalog.ingest import read_case
 from clnet.data_catalog.labels import translate_map
 from clnet.data_catalog.validation import Subject, judge_content
+from clnet.data_catalog.validation.facts import facts
 
 ALONE = ["liver", "spleen", "kidney_right", "kidney_left"]
 REAL_ONLY = ["iliopsoas_left", "hip_right"]
@@ -77,6 +78,16 @@ def errors(case: CaseContent) -> list[str]:
 
 def expected(name: str) -> str:
     return f"orientation.{'sides-swapped' if name.endswith(('left', 'right')) else 'mirrored'}"
+
+
+def test_what_lies_on_one_side_is_known_and_its_partner_lies_on_the_other() -> None:
+    known = vocabulary()
+    sides = {"right": facts().right, "left": facts().left}
+    for side, other in (("right", "left"), ("left", "right")):
+        for name in sides[side]:
+            assert known[name].side in (side, None)
+            partner = name.replace(side, other)
+            assert partner == name or partner in sides[other] or known.find(partner) is None
 
 
 @pytest.mark.parametrize("name", ALONE + REAL_ONLY)
