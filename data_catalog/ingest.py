@@ -25,6 +25,7 @@ from clnet.data_catalog.validation import (
     IntakeRules,
     Subject,
     as_rejection,
+    check_case_id,
     check_identity,
     finding,
     from_rejection,
@@ -140,6 +141,10 @@ class _Reading:
         """
         scan = read_volume(source.image, self._max_bytes, MAX_IMAGE_RATIO, self._allocate)
         self._identity(scan)
+        self.findings += check_case_id(source.id, str(source.image), scan.texts)
+        self.findings += [
+            finding(code, scan.file, self._id, seen) for code, seen in scan.doubts.items()
+        ]
         image = to_canonical(scan, self._allocate)
         ct = as_hounsfield(image.voxels, str(source.image), self._allocate)
         unknown = self._mapping.unknown

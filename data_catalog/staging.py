@@ -26,7 +26,7 @@ from clnet.storage import atomic_directory, sweep_temporaries
 
 __all__ = ["Kept", "StagedCases", "Staging", "link_or_copy", "source_key"]
 
-INGEST = 1
+INGEST = 2
 """Part of every key: raise it when the same files would be stored or judged otherwise."""
 
 RECORD, PICTURE, VOXELS = "record.json", "thumbnail.png", "case.zarr"

@@ -56,12 +56,14 @@ class Volume:
         affine: voxel indices ``(x, y, z, 1)`` to RAS+ mm, 4x4 float64.
         file: where it came from, for messages.
         texts: free text of the header by field, in which a person may be named.
+        doubts: what the header leaves open about the voxels, by the code of a finding.
     """
 
     voxels: NDArray[Any]
     affine: NDArray[np.float64]
     file: str
     texts: Mapping[str, str] = field(default_factory=dict)
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stored(Protocol):

@@ -36,6 +36,8 @@ _TAGS = [
     "SamplesPerPixel", "NumberOfFrames",
 ]  # fmt: skip
 
+_RESCALE = ("RescaleSlope", "RescaleIntercept")
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:
@@ -85,16 +87,22 @@ class DicomSeries:
         columns, rows, _ = stack.shape
         voxels = allocate(stack.shape[::-1], np.int16)
         texts: dict[str, str] = {}
+        untold = 0
         for k, path in enumerate(stack.files):
             header = read_header(path, pixels=True)
             texts |= identifying_tags(header)
+            untold += any(header.get(tag) is None for tag in _RESCALE)
             plane = _pixels(header, path, (rows, columns))
             if plane.dtype.kind == "f" and voxels.dtype.kind != "f":
                 whole, voxels = voxels, allocate(voxels.shape, np.float32)
                 for before in range(k):
                     voxels[before] = whole[before]
             voxels[k] = plane
-        return Volume(voxels.T, stack.affine, str(self), texts)
+        doubts: dict[str, str] = {}
+        if untold:
+            lacking = f"{untold} of {len(stack.files)} slices lack {' or '.join(_RESCALE)}"
+            doubts["hu.rescale-untold"] = f"{lacking}; 1 and 0 were taken"
+        return Volume(voxels.T, stack.affine, str(self), texts, doubts)
 
 
 @lru_cache(maxsize=4)  # every ROI of a structure set asks for the grid again
@@ -213,8 +221,10 @@ def _pixels(header: Dataset, path: Path, shape: tuple[int, int]) -> NDArray[Any]
         ) from None
     if stored.shape != shape:
         raise CaseRejected(str(path), "PixelData", f"{stored.shape} pixels; {shape} are expected")
-    slope = _number(header, "RescaleSlope", 1.0, path)
-    intercept = _number(header, "RescaleIntercept", 0.0, path)
+    slope, intercept = (
+        _number(header, tag, default, path)
+        for tag, default in zip(_RESCALE, (1.0, 0.0), strict=True)
+    )
     whole = slope.is_integer() and intercept.is_integer()
     values: NDArray[np.float64] = stored.astype(np.float64) * slope + intercept
     if whole and values.min() >= -32768 and values.max() <= 32767:

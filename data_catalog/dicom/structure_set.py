@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clnet.data_catalog.allocation import Allocate, in_memory
 from clnet.data_catalog.dicom.header import parsing, read_header
+from clnet.data_catalog.dicom.identity import identifying_tags
 from clnet.data_catalog.dicom.rasterise import fill
 from clnet.data_catalog.dicom.series import DicomSeries
 from clnet.data_catalog.volume import Volume, check_size
@@ -82,7 +83,7 @@ class Contours:
         voxels = allocate(stack.shape[::-1], np.uint8)
         for k, contours in slices.items():
             voxels[k] = fill(contours.values(), stack.shape[:2]).T
-        return Volume(voxels.T, stack.affine, str(self))
+        return Volume(voxels.T, stack.affine, str(self), _identity(self.path))
 
     def _points(self, contour: Dataset, to_voxels: NDArray[np.float64]) -> NDArray[np.float64]:
         try:
@@ -163,6 +164,24 @@ def _sequence(dataset: Dataset, tag: str) -> list[Any]:
     return list(dataset.get(tag) or [])
 
 
-@lru_cache(maxsize=1)  # its ROIs are read one after another
 def _structures(path: Path) -> Dataset:
-    return read_header(path)
+    return _read(path, _stamp(path))[0]
+
+
+def _identity(path: Path) -> dict[str, str]:
+    return _read(path, _stamp(path))[1]
+
+
+def _stamp(path: Path) -> int:
+    """When the file changed; 0 where it is gone, which reading it tells."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=1)  # its ROIs are read one after another
+def _read(path: Path, stamp: int) -> tuple[Dataset, dict[str, str]]:
+    """The data set, and what of it names a person; `stamp` has a mended file read again."""
+    structures = read_header(path)
+    return structures, identifying_tags(structures)

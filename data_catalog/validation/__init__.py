@@ -17,7 +17,7 @@ from clnet.data_catalog.validation.findings import (
     finding,
     from_rejection,
 )
-from clnet.data_catalog.validation.identity import check_identity
+from clnet.data_catalog.validation.identity import check_case_id, check_identity
 from clnet.data_catalog.validation.report import Judgement, Report
 from clnet.data_catalog.validation.rules import IntakeRules
 from clnet.data_catalog.validation.subject import Subject
@@ -33,6 +33,7 @@ __all__ = [
     "Severity",
     "Subject",
     "as_rejection",
+    "check_case_id",
     "check_identity",
     "check_together",
     "codes",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from clnet.data_catalog.validation.amount import check_amount
 from clnet.data_catalog.validation.findings import Finding
 from clnet.data_catalog.validation.position import check_position
+from clnet.data_catalog.validation.scale import check_scale
 from clnet.data_catalog.validation.slices import check_slices
 from clnet.data_catalog.validation.subject import Subject
 from clnet.data_catalog.validation.tissue import check_density, check_inside_body
@@ -15,6 +16,7 @@ __all__ = ["CHECKS", "judge_content"]
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     check_slices,
+    check_scale,
     check_inside_body,
     check_position,
     check_density,

@@ -18,6 +18,7 @@ class Facts(BaseModel):
 
     Attributes:
         right_of, above, before: pairs (first, second): where first lies, seen from second.
+        right, left: what lies clearly on that side of the middle of the body.
         density: mean HU (lowest, highest) of an anatomy and its parts, or of a layer.
         airy: what may hold air.
     """
@@ -27,6 +28,8 @@ class Facts(BaseModel):
     right_of: tuple[tuple[str, str], ...]
     above: tuple[tuple[str, str], ...]
     before: tuple[tuple[str, str], ...]
+    right: frozenset[str]
+    left: frozenset[str]
     density: dict[str, tuple[float, float]]
     airy: frozenset[str]
 

@@ -1,4 +1,4 @@
-"""Does a header name a person? Text in NIfTI, NRRD and MHA headers, and DICOM tags."""
+"""Is a person named? In text of NIfTI, NRRD and MHA headers, in DICOM tags, in a case's name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clnet.anatomy.strict_yaml import load_yaml
 from clnet.data_catalog.validation.findings import Finding, finding
 from clnet.data_catalog.volume import Volume
 
-__all__ = ["check_identity", "identifying"]
+__all__ = ["check_case_id", "check_identity", "identifying"]
 
 _STRUCTURE = re.compile(
     # of NRRD and MetaImage
@@ -39,6 +39,14 @@ _PERSONAL = re.compile(
     re.IGNORECASE,
 )
 
+_DATE = re.compile(
+    r"(?<!\d)(19|20)\d\d[-._]?(0[1-9]|1[0-2])[-._]?(0[1-9]|[12]\d|3[01])(?!\d)"
+    r"|(?<!\d)(0[1-9]|[12]\d|3[01])[-._]?(0[1-9]|1[0-2])[-._]?(19|20)\d\d(?!\d)"
+)
+_UID = re.compile(r"\d+(\.\d+){4,}")
+_PERSON_NAME = re.compile(r"\w\^\w")
+_SHORTEST_NAME, _SHORTEST_NUMBER = 3, 4
+
 
 def identifying(texts: Mapping[str, str]) -> tuple[str, ...]:
     """The fields whose text may name a person: any but what software is known to write."""
@@ -63,6 +71,31 @@ def check_identity(volume: Volume, case: str, *, deidentify: bool) -> Iterator[F
         dicom = any(_DICOM_TAG.fullmatch(name) for name in fields)
         code = "identity.dicom-tags" if dicom else "identity.header-text"
         yield finding(code, volume.file, case, f"text that may name a person: {named}")
+
+
+def check_case_id(case: str, file: str, texts: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether a case is called after its patient: ids are kept, and are no secret.
+
+    Args:
+        file: of its image, whose name became the id.
+        texts: of the image's header.
+    """
+    reasons = []
+    if not _UID.fullmatch(case) and _DATE.search(case):
+        reasons.append("it holds a date")
+    words = set(re.split(r"[\W_]+", case.casefold()))
+    for field, text in texts.items():
+        told = set(re.split(r"[\W_]+", text.casefold()))
+        if field.startswith("PatientName "):
+            names = {word for word in told if len(word) >= _SHORTEST_NAME}
+            if names and names <= words:
+                reasons.append("it holds the PatientName of the DICOM header")
+        elif field.startswith("PatientID ") and len(text) >= _SHORTEST_NUMBER and told <= words:
+            reasons.append("it holds the PatientID of the DICOM header")
+    if _PERSON_NAME.search(file):
+        reasons.append("the path of its image holds a DICOM person name")
+    if reasons:
+        yield finding("identity.case-id", file, case, "; ".join(reasons))
 
 
 def _harmless(text: str) -> bool:

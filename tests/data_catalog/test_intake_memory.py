@@ -59,8 +59,8 @@ def write_scan(folder: Path, slices: int) -> None:
     ct = np.resize(rng.integers(-900, 900, (8, 256, 256)), (slices, 256, 256)).astype(np.int16)
     ct[:, 128] += np.arange(slices, dtype=np.int16)[:, None] % 100  # no slice twice
     labels = np.zeros(ct.shape, np.uint8)
-    labels[slices // 4 : slices // 2, 60:120, 60:120] = 1
-    labels[slices // 4 : slices // 2, 60:120, 160:200] = 2
+    labels[slices // 4 : slices // 2, 60:120, 160:200] = 1
+    labels[slices // 4 : slices // 2, 60:120, 60:120] = 2
     # any orientation but the canonical one, so that voxels move
     affine = lps_affine((1.0, 1.0, 1.0)) @ np.diag([-1.0, -1.0, 1.0, 1.0])
     save(folder / "ct.nii.gz", ct, affine)

@@ -382,6 +382,147 @@ def test_a_contribution_of_bad_cases_alone_is_refused(catalog: Catalog, source: 
     assert catalog.list() == ()
 
 
+def save_contours(source: Path, series: str = "ct") -> tuple[list[Path], Path]:
+    """A clean series and a structure set that draws a liver on it."""
+    from tiny_dicom import save_series, save_structure_set
+
+    files = save_series(source / series, scan(0))
+    corners = [(1.5, 1.5), (5.5, 1.5), (5.5, 6.5), (1.5, 6.5)]
+    rois = {name: [[(*c, z) for c in corners]] for name, z in (("liver", 3), ("spleen", 5))}
+    return files, save_structure_set(source / "rs.dcm", files[0], rois)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("PatientName", "Doe^John"),
+        ("PatientBirthDate", "19610302"),
+        ("OperatorsName", "Roe^Richard"),
+        ("ROIInterpreter", "Roe^Richard"),
+    ],
+)
+def test_a_structure_set_that_names_somebody_is_refused(
+    catalog: Catalog, source: Path, field: str, value: str
+) -> None:
+    from pydicom import Dataset, dcmread
+
+    _, path = save_contours(source)
+    names = {"liver": "liver", "spleen": "spleen"}
+    assert not {c for c in found(catalog.validate_folder("s/d", source, names)) if "ident" in c}
+    structures = dcmread(path)
+    if field == "ROIInterpreter":
+        observation = Dataset()
+        observation.ROIInterpreter = value
+        structures.RTROIObservationsSequence = [observation]
+    else:
+        setattr(structures, field, value)
+    structures.save_as(path)
+    report = catalog.validate_folder("s/d", source, names).report
+    (told,) = (f for f in report.findings if f.code == "identity.dicom-tags")
+    assert (told.file, told.severity) == (str(path), "error")
+    assert field in told.explanation
+    assert value not in report.model_dump_json()
+    rules = IntakeRules(deidentify=True)
+    dataset = catalog.contribute_folder("s/d", source, names, TERMS, rules=rules)
+    stored = b"".join(p.read_bytes() for p in dataset.folder.rglob("*") if p.is_file())
+    assert value.encode() not in stored
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "told"),
+    [
+        ("LO", "Doe^John", True),
+        ("PN", "Roe", True),
+        ("UT", "results to j.roe@clinic.example", True),
+        ("UN", b"of patient 4711-0815 ", True),
+        ("LO", "HiSpeed CT/i", False),
+        ("LO", "none", False),
+        ("DS", "4711", False),
+        ("UN", b"\x14\x00\x00\x00", False),
+    ],
+)
+def test_private_tags_that_name_somebody_are_told(
+    catalog: Catalog, source: Path, kind: str, value: Any, told: bool
+) -> None:
+    from pydicom import dcmread
+
+    _, path = save_contours(source)
+    structures = dcmread(path)
+    structures.PatientID = "4711-0815"
+    block = structures.private_block(0x0009, "MAKER_01", create=True)
+    block.add_new(0x10, kind, value)
+    structures.save_as(path)
+    report = catalog.validate_folder("s/d", source, {"liver": "liver", "*": "ignore"}).report
+    (finding,) = (f for f in report.findings if f.code == "identity.dicom-tags")
+    assert ("private tag (0009,1010)" in finding.explanation) == told
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Mueller_Hans_19610302", True),
+        ("hans-1961-03-02", True),
+        ("02.03.1961_hm", True),
+        ("liver_12", False),
+        ("LUNG1-001", False),
+        ("s0000", False),
+        ("case_20019915", False),
+        ("1.3.6.1.4.1.20050301.7", False),
+    ],
+)
+def test_a_case_called_after_its_patient_is_told(
+    catalog: Catalog, source: Path, name: str, told: bool
+) -> None:
+    judgement = judge(catalog, case(source, name), mapping=MAPPING)
+    assert ("identity.case-id" in found(judgement)) == told
+    assert judgement.report.stored == (name,)
+    if told:
+        finding = the(judgement, "identity.case-id")
+        assert finding.severity == "warning"
+        assert name not in finding.explanation
+
+
+@pytest.mark.parametrize("folder", ["doe_john", "4711-0815", "Roe^Jane"])
+def test_a_folder_called_after_the_patient_in_its_headers_is_told(
+    catalog: Catalog, source: Path, folder: str
+) -> None:
+    from pydicom import dcmread
+
+    files, _ = save_contours(source, folder)
+    mapping = {"liver": "liver", "*": "ignore"}
+    if "^" not in folder:
+        assert "identity.case-id" not in found(catalog.validate_folder("s/d", source, mapping))
+        for path in files:
+            header = dcmread(path)
+            header.PatientName, header.PatientID = "Doe^John", "4711-0815"
+            del header.PatientIdentityRemoved
+            header.save_as(path)
+    rules = IntakeRules(deidentify=True)
+    judgement = catalog.validate_folder("s/d", source, mapping, rules=rules)
+    assert "identity.case-id" in found(judgement)
+
+
+@pytest.mark.parametrize("field", ["RescaleSlope", "RescaleIntercept"])
+def test_dicom_without_its_rescale_is_told(catalog: Catalog, source: Path, field: str) -> None:
+    from pydicom import dcmread
+
+    files, _ = save_contours(source)
+    mapping = {"liver": "liver", "*": "ignore"}
+    assert "hu.rescale-untold" not in found(catalog.validate_folder("s/d", source, mapping))
+    for path in files[:3]:
+        header = dcmread(path)
+        # as a file would have it whose stored values are HU
+        header.PixelRepresentation = 1
+        header.PixelData = (scan(0)[files.index(path)]).astype("<i2").tobytes()
+        header.RescaleSlope, header.RescaleIntercept = 1, 0
+        delattr(header, field)
+        header.save_as(path)
+    judgement = catalog.validate_folder("s/d", source, mapping)
+    finding = the(judgement, "hu.rescale-untold")
+    assert (finding.severity, finding.explanation[:12]) == ("warning", "3 of 10 slic")
+    assert judgement.report.stored == ("ct",)
+
+
 def test_dicom_that_names_the_patient_is_refused(catalog: Catalog, source: Path) -> None:
     from pydicom import dcmread
     from tiny_dicom import save_segmentation, save_series
