@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from clnet.data_catalog.allocation import Allocate, in_memory
-from clnet.data_catalog.volume import Volume, check_size, itk_affine
+from clnet.data_catalog.volume import Volume, check_size, itk_affine, itk_texts
 from clnet.errors import CaseRejected
 
 __all__ = ["SEGMENTS", "Segment", "read_segments"]
 
 SEGMENTS = ".seg.nrrd"
 _KEY = re.compile(r"Segment(\d{1,4})_(Name|LabelValue|Layer)")
+_OWN = re.compile(r"Segment(ation|\d{1,4})_\w+")
+"""Fields by which 3D Slicer describes its segments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Segment:
         inside = allocate(voxels.shape, np.uint8)
         for plane, stored in zip(inside, voxels, strict=True):
             plane[...] = stored == self.value
-        return Volume(inside.T, itk_affine(image), str(self))
+        texts = {key: text for key, text in itk_texts(reader).items() if not _OWN.fullmatch(key)}
+        return Volume(inside.T, itk_affine(image), str(self), texts)
 
 
 def read_segments(path: Path) -> dict[str, Segment]:

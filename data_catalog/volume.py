@@ -24,6 +24,7 @@ __all__ = [
     "Volume",
     "check_size",
     "itk_affine",
+    "itk_texts",
     "read_volume",
 ]
 
@@ -268,10 +269,11 @@ def _read_itk(path: Path, max_bytes: int, max_ratio: float | None, allocate: All
     stored = sitk.GetArrayViewFromImage(image).reshape(shape[::-1])
     voxels = allocate(stored.shape, stored.dtype)
     voxels[...] = stored
-    return Volume(voxels.T, itk_affine(image), file, _itk_texts(reader))
+    return Volume(voxels.T, itk_affine(image), file, itk_texts(reader))
 
 
-def _itk_texts(reader: Any) -> dict[str, str]:
+def itk_texts(reader: Any) -> dict[str, str]:
+    """Free text of the header that a SimpleITK reader has read, by field."""
     texts: dict[str, str] = {}
     for number, key in enumerate(reader.GetMetaDataKeys()):
         try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tiny_scans import TERMS, organs, save, scan
 
 from clnet.anatomy import UNKNOWN
-from clnet.data_catalog import Case, Catalog, Layout, format_names, open_source
+from clnet.data_catalog import Case, Catalog, IntakeRules, Layout, format_names, open_source
 from clnet.errors import CaseRejected, ContractError, InputError
 
 NAMES = {1: "liver", 2: "spleen"}
@@ -176,6 +176,24 @@ def test_slicer_segments_bring_their_names_and_may_be_cropped(
     save(source / "images" / "c1.nii.gz", scan(0))
     save_segments(source / "labels" / "c1.seg.nrrd", NAMES, organs())
     is_organs(stored(catalog, source))
+
+
+def test_names_in_the_header_of_slicer_segments_keep_a_case_out(
+    catalog: Catalog, source: Path
+) -> None:
+    save(source / "images" / "c1.nii.gz", scan(0))
+    path = source / "labels" / "c1.seg.nrrd"
+    save_segments(path, NAMES, organs())
+    image = sitk.ReadImage(str(path))
+    image.SetMetaData("Segment0_Tags", "Segmentation.Status:completed|")
+    image.SetMetaData("operator", "MUELLER^HANS")
+    sitk.WriteImage(image, str(path))
+    with pytest.raises(CaseRejected, match=r"operator \(12 characters\)"):
+        stored(catalog, source)
+    told = catalog.validate_folder("s/d", source).report
+    assert told.findings[0].code == "identity.header-text"
+    assert "MUELLER" not in str(told)
+    is_organs(stored(catalog, source, rules=IntakeRules(deidentify=True)))
 
 
 def test_files_anywhere_are_found_by_a_layout(catalog: Catalog, source: Path) -> None:
