@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import clnet
 from clnet.cli import app, main
+from clnet.errors import InputError
 
 COMMANDS = sorted(
     {
@@ -158,10 +159,16 @@ def test_a_memory_budget_is_kept_and_explained(workspace: Path, scan: Path, tmp_
     assert "memory budget of 2 MiB: this scan takes" in str(refused.exception)
     unread = CliRunner().invoke(app, [*asked, "--memory-budget", "plenty"])
     assert "write it like 4GiB" in str(unread.exception)
-    for command in ("segment", "serve"):
-        target = [str(scan)] if command == "segment" else []
-        nothing = [command, *target, "--workspace", str(workspace), "--memory-budget"]
-        assert "write it like 4GiB" in str(CliRunner().invoke(app, [*nothing, "0"]).exception)
+    for command in (asked, ["serve", "--workspace", str(workspace)]):
+        nothing = CliRunner().invoke(app, [*command, "--memory-budget", "0"])
+        assert "write it like 4GiB" in str(nothing.exception)
+    hub = clnet.connect(workspace)
+    for refusing in (
+        lambda: hub.segment(scan, memory_budget=0),
+        lambda: hub.serve(memory_budget=-5),
+    ):
+        with pytest.raises(InputError, match="more than 0 bytes"):
+            refusing()
 
 
 def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
