@@ -107,7 +107,8 @@ def _plan(case: dict[str, Any]) -> Plan:
 
 
 def _clnet(case: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-    from clnet.data_catalog.spooling import spool_hounsfield
+    from clnet.data_catalog.hounsfield import as_hounsfield
+    from clnet.data_catalog.volume import read_volume
     from clnet.model.scratch import Scratch
 
     encoder, decoders = _networks(case)
@@ -128,8 +129,9 @@ def _clnet(case: dict[str, Any]) -> Callable[[], dict[str, Any]]:
 
     def run() -> dict[str, Any]:
         scratch = Scratch()
-        hu, affine = spool_hounsfield(Path(case["scan"]), scratch.zeros, scratch.folder)
-        found = model.segment(hu, affine, memory_budget=case["budget"])
+        volume = read_volume(Path(case["scan"]), allocate=scratch.zeros)
+        hu = as_hounsfield(volume.voxels, case["scan"], scratch.zeros)
+        found = model.segment(hu, volume.affine, memory_budget=case["budget"])
         return {
             "disk": found.effort.disk + scratch.bytes,
             "schedule": found.effort.schedule.describe(),

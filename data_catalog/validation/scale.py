@@ -223,13 +223,14 @@ def _windowed(values: _Values) -> tuple[bool, str] | None:
     low, high = values.ends()
     if low == high:
         return None
-    if high - low < PICTURE and values.total >= ENOUGH and values.counts.nonzero()[0].size > 2:
-        return True, f"all voxels lie from {low} to {high}, as many values as a picture has"
     cut = values.pile(low, +1) if low > CLIPPED_AIR else 0.0
     cut = cut if cut >= PILE else 0.0
     above = values.pile(high, -1) if high < CLIPPED_METAL else 0.0
     above = above if above >= PILE_ABOVE else 0.0
     if not cut and not above:
+        if high - low < PICTURE and values.total >= ENOUGH and np.count_nonzero(values.counts) > 2:
+            # a crop of soft tissue may be so, too
+            return False, f"all voxels lie from {low} to {high}, as many values as a picture has"
         return None
     ends = [f"{cut:.1%} are {low}"] * bool(cut) + [f"{above:.1%} are {high}"] * bool(above)
     sure = bool(cut and above) or max(cut, above) >= HUGE_PILE

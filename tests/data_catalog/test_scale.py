@@ -215,6 +215,12 @@ def test_whoever_is_on_another_scale_is_refused(
     assert "hu.scale" in [f.code for f in findings]
 
 
+def test_a_crop_of_soft_tissue_is_a_warning_however_few_values_it_has() -> None:
+    liver = np.random.default_rng(0).normal(55, 18, (24, 24, 24))
+    (finding,) = of_intensities(content(liver, np.ones(liver.shape, np.uint8), {1: "liver"}))
+    assert (finding.code, finding.severity) == ("hu.clipped", "warning")
+
+
 def test_noise_of_the_whole_range_passes(catalog: Catalog, source: Path) -> None:
     for seed in range(20):
         case = content(scan(seed), organs(), MAPPING, spacing=2.0)
