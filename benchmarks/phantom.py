@@ -70,7 +70,7 @@ class Benchmark:
                 stage.outcome = f"{len(dense)} new decoders"
             with self._stage("prune") as stage:
                 pruned = prune(self.hub, self.recipe, datasets, dense, stage)
-                stage.outcome = f"{len(pruned)} decoders at rate {self.recipe.prune['rate']}"
+                stage.outcome = f"{len(pruned)} decoders at rate {self.recipe.prune['rates'][-1]}"
             learned, random = self._compare(starter, datasets[WHOLE])
         with self._stage("release") as stage:
             whole = release(self.hub, "benchmark", list(pruned.values()), starter.name)

@@ -108,7 +108,8 @@ def _steps(recipe: PhantomRecipe, starter: ReleaseRecord) -> dict[str, Any]:
     return {
         "starter decoders, recovery after pruning": sorted({j.get("steps") for j in jobs} - {None}),
         "new decoders, dense": recipe.train["steps"],
-        "new decoders, recovery after pruning": recipe.prune["steps"],
+        "new decoders, recovery after each cut": recipe.prune["steps"],
+        "new decoders, cuts": len(recipe.prune["rates"]),
         "same recipe, learned encoder": recipe.comparison.train["steps"],
         "same recipe, random encoder": recipe.comparison.train["steps"],
     }
@@ -127,11 +128,11 @@ def targets(figures: Mapping[str, Any]) -> list[Target]:
 def notes(recipe: PhantomRecipe) -> list[str]:
     """What a reader of the figures has to know."""
     warm = "begun with known decoders of their layer" if recipe.start else "from nothing"
-    train, recovery = recipe.train["steps"], recipe.prune["steps"]
+    train, recovery, cuts = recipe.train["steps"], recipe.prune["steps"], recipe.prune["rates"]
     same = recipe.comparison.train["steps"]
     said = [
         NOTICE,
-        f"New decoders: {train} batches, {warm}, then {recovery} of recovery after pruning.",
+        f"New decoders: {train} batches, {warm}, then {recovery} after each of {len(cuts)} cuts.",
         STARTER_DENSE,
         f"Same recipe: every group, the starter's too, dense and from nothing for {same} batches. "
         + SAME_RECIPE,

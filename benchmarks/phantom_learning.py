@@ -84,7 +84,7 @@ def prune(
             kind="prune",
             base=dense[group].ref,
             dataset=datasets[name],
-            **_common(recipe.prune, site.decoders),
+            **_common(recipe.prune | {"rates": recipe.rates_of(group)}, site.decoders),
             **_pins(dense[group]),
         )
         for name, site in recipe.sites.items()

@@ -61,6 +61,7 @@ class PhantomRecipe(_Part):
     Attributes:
         start: layer to the known group whose weights its new decoders begin with.
         train, prune: settings of a :class:`clnet.platform.jobs.DecoderJob`.
+        last_rates: groups whose pruning ends at another rate than the last of `prune`.
         tried: what was tried for a target that is missed.
     """
 
@@ -68,6 +69,7 @@ class PhantomRecipe(_Part):
     start: dict[str, str] = {}
     train: dict[str, Any]
     prune: dict[str, Any]
+    last_rates: dict[str, float] = {}
     comparison: Comparison
     held_out: HeldOut
     baseline: Baseline
@@ -77,6 +79,12 @@ class PhantomRecipe(_Part):
     def groups(self) -> Groups:
         """The new groups of all sites."""
         return {g: members for site in self.sites.values() for g, members in site.decoders.items()}
+
+    def rates_of(self, group: str) -> tuple[float, ...]:
+        """Rates at which a group is cut, one after another."""
+        rates = tuple(self.prune["rates"])
+        last = self.last_rates.get(group, rates[-1])
+        return (*(rate for rate in rates if rate < last), last)
 
 
 def focus_of(groups: Groups) -> tuple[str, ...]:
