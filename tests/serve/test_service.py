@@ -181,7 +181,7 @@ def test_what_cannot_be_served_is_said_before_anything_starts(
         deploy(source, RELEASE, Placement({"chest/heart": own(1)}))
     with pytest.raises(InputError, match="8 characters"):
         deploy(source, RELEASE, token="short")
-    with pytest.raises(ServiceError, match="choose another port"):
+    with pytest.raises(ServiceError, match="choose another host or port"):
         deploy(source, RELEASE, port=taken)
     assert time.monotonic() - began < 30
 
