@@ -155,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--data", type=Path, default=Path("../shared/data"), help="real CT")
     made.add_argument("--out", type=Path, help="result file, benchmarks/results/ingest.json")
     made.add_argument("--workers", type=int, default=2)
-    made.add_argument("--cases", type=int, default=8, help="contributed for the seconds")
+    made.add_argument("--cases", type=int, default=40, help="contributed for the seconds")
     made.add_argument("--slices", type=int, default=150, help="of each of them")
     made.add_argument("--lengths", default="300,1200", help="slices of scans to compare memory")
     made.add_argument("--edge", type=int, default=512, help="voxels of a slice along each axis")
