@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from clnet.data_catalog.source import CaseSource
 from clnet.data_catalog.validation import Finding, IntakeRules, thumbnail
 from clnet.data_catalog.volume import Stored
 from clnet.errors import AlreadyExists, IntegrityError, NotFound
-from clnet.storage import atomic_directory, sweep_temporaries
+from clnet.storage import atomic_directory, scratch_directory, sweep_temporaries
 
 __all__ = ["Kept", "StagedCases", "Staging", "link_or_copy", "source_key"]
 
@@ -150,8 +151,12 @@ class Staging:
         return kept
 
     def clear(self) -> None:
-        """Forget everything that was not published."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Forget everything that was not published.
+
+        All at once: a case of which a part is removed would look like a whole one.
+        """
+        with suppress(FileNotFoundError), scratch_directory(self.folder.parent) as place:
+            self.folder.rename(place / self.folder.name)
 
     def _stored(self, key: str) -> Kept | None:
         if key not in self._earlier:

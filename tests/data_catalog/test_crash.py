@@ -15,7 +15,7 @@ from clnet.data_catalog import Catalog
 ROOT = Path(__file__).resolve().parents[2]
 
 CHILD = """
-import os, signal, sys
+import os, shutil, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from tiny_scans import MAPPING, TERMS, case
@@ -37,6 +37,16 @@ elif moment == "before the rename":
 elif moment == "after the rename":
     publish = module.publish
     module.publish = lambda *paths: (publish(*paths), die())
+elif moment == "while staged cases are removed":
+    remove = shutil.rmtree
+
+    def half(path, **options):
+        staged = [*Path(path).glob(".staging/*/case.zarr"), *Path(path).glob("*/case.zarr")]
+        remove(staged[0] if staged else path, **options)
+        if staged:
+            die()
+
+    shutil.rmtree = half
 Catalog(root).contribute("s/d", cases, MAPPING, TERMS, progress)
 """
 
@@ -66,4 +76,20 @@ def test_kill_9_leaves_a_valid_catalog(tmp_path: Path, moment: str, versions: in
     again = catalog.contribute("s/d", cases, MAPPING, TERMS)
     assert again.ref == "s/d@2"
     again.verify()
+    assert sorted(p.name for p in (catalog.root / "s" / "d").iterdir()) == [".lock", "1", "2"]
+
+
+def test_a_case_that_was_half_removed_is_none(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "catalog")
+    child = CHILD.format(tests=str(ROOT / "tests"))
+    moment = "while staged cases are removed"
+    arguments = [moment, str(catalog.root), str(tmp_path / "new")]
+    done = subprocess.run([sys.executable, "-c", child, *arguments], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    catalog.get("s/d@1").verify()
+    names = {"a": 1, "b": 2, "c": 3, "d": 4}
+    cases = [case(tmp_path / "new", name, seed) for name, seed in names.items()]
+    more = catalog.contribute("s/d", cases, MAPPING, TERMS)
+    more.verify()
+    assert more.ref == "s/d@2"
     assert sorted(p.name for p in (catalog.root / "s" / "d").iterdir()) == [".lock", "1", "2"]
