@@ -26,7 +26,7 @@ from clnet.model.artefact import DecoderInfo
 from clnet.model.decoder import Channel, Decoder, DecoderConfig, build_decoder
 from clnet.model.encoder import Encoder, EncoderConfig, build_encoder, freeze
 from clnet.model.inference import LoadedDecoder, SlidingWindow
-from clnet.model.numerics import autocast
+from clnet.model.numerics import convolving
 from clnet.model.plan import Plan
 from clnet.model.segmentation import SegmentationModel
 
@@ -157,7 +157,7 @@ def _split(case: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     @torch.inference_mode()
     def run() -> dict[str, Any]:
         encode, decode = [], []
-        with autocast(case["precision"], device):
+        with convolving(case["precision"], device):
             for _ in range(ROUNDS):
                 began = now()
                 features = encoder(window)

@@ -16,15 +16,14 @@ from torch import Tensor
 from clnet.model.channel_layers import ChannelLayer, channel_layers
 from clnet.model.decoder import Decoder
 from clnet.model.encoder import EncoderConfig
-from clnet.model.numerics import Precision, autocast
+from clnet.model.numerics import Precision, convolving
 from clnet.model.remains import Remains
 
 __all__ = ["LANES", "compact", "compact_measured", "measure_seconds"]
 
 LANES = (1, 8, 16)
-"""Multiples of channels worth trying: torch's 3D convolution on CPU works in blocks of 8 or 16
-channels and is several times slower than that where it finds no block at all (8 to 8 channels
-take six times as long as 16 to 16)."""
+"""Multiples of channels worth trying: kernels work in blocks of 8 or 16 channels, and some
+take longer for 12 than for 16."""
 
 
 @torch.no_grad()
@@ -104,7 +103,7 @@ def measure_seconds(
     training = decoder.training
     decoder.eval()
     best = float("inf")
-    with autocast(precision, device):
+    with convolving(precision, device):
         for repeat in range(repeats + 1):
             start = time.perf_counter()
             decoder(features, support)

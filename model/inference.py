@@ -20,7 +20,7 @@ from clnet.errors import Incompatible, InputError
 from clnet.model.artefact import DecoderInfo
 from clnet.model.decoder import Decoder
 from clnet.model.geometry import Orientation, Shape
-from clnet.model.numerics import Precision, autocast
+from clnet.model.numerics import Precision, convolving
 
 __all__ = [
     "DecoderRunner",
@@ -108,7 +108,7 @@ class LocalRunner:
         """What the trunk of `decoder` gives, finest first."""
         if decoder.decoder is None:
             raise Incompatible(f"decoder {decoder.ref}: its weights are not loaded here")
-        with torch.inference_mode(), autocast(self.precision, features[0].device):
+        with torch.inference_mode(), convolving(self.precision, features[0].device):
             return decoder.decoder.trunk(features, support)
 
 
@@ -266,7 +266,7 @@ def finest_logits(
     """What a decoder's trunk gave as logits at all scales, for those that lean on it."""
     if not decoder.info.config.deferred:
         return outputs
-    with torch.inference_mode(), autocast(precision, outputs[0].device):
+    with torch.inference_mode(), convolving(precision, outputs[0].device):
         return [finest_head(decoder)(outputs[0]), *outputs[1:]]
 
 

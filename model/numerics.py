@@ -10,10 +10,11 @@ from typing import Literal
 import torch
 
 from clnet.errors import InputError
+from clnet.model.convolution import NarrowConvolutions
 
 __all__ = [
     "Precision",
-    "autocast",
+    "convolving",
     "device_named",
     "numerics_class",
     "resolve_precision",
@@ -61,9 +62,11 @@ def device_named(name: str | None = None) -> torch.device:
     return device
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Mixed precision for the convolutions of one forward pass."""
+def convolving(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Mixed precision, or float32 on the fast path, for the convolutions of one forward pass."""
     dtype = resolve_precision(precision, device)
+    if NarrowConvolutions.serves(device, dtype):
+        return NarrowConvolutions()
     if dtype is torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)
@@ -75,12 +78,16 @@ def numerics_class(device: torch.device, precision: Precision = "auto") -> dict[
         name = torch.cuda.get_device_name(device)
     else:
         name = f"{device.type} {_processor()}"
-    return {
+    dtype = resolve_precision(precision, device)
+    found = {
         "torch": torch.__version__,
         "device": name,
         "threads": str(torch.get_num_threads()),
-        "dtype": str(resolve_precision(precision, device)).removeprefix("torch."),
+        "dtype": str(dtype).removeprefix("torch."),
     }
+    if NarrowConvolutions.serves(device, dtype):
+        found["convolutions"] = "onednn"  # classes from before it differ
+    return found
 
 
 def _processor() -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from clnet.model.augmentation import augment
 from clnet.model.ema import Average
 from clnet.model.encoder import Encoder
-from clnet.model.numerics import Precision, autocast
+from clnet.model.numerics import Precision, convolving
 from clnet.model.parallel import SOLO, Workers
 from clnet.model.training import Patches, Recipe, Trainee, decoder_step, to_images
 
@@ -110,7 +110,7 @@ def pretrain(
         images = to_images(batch, device)
         if augment_seed is not None:
             images = augment(images, augment_seed, t * workers.size + workers.rank)
-        with autocast(precision, device):
+        with convolving(precision, device):
             features = encoder(images)
         leaves = [f.detach().requires_grad_() for f in features]
         losses: dict[str, float] = {}

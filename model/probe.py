@@ -23,7 +23,7 @@ from clnet.errors import Incompatible, IntegrityError
 from clnet.model.artefact import DecoderInfo, pack_artefact, unpack_artefact
 from clnet.model.decoder import Decoder
 from clnet.model.encoder import Encoder
-from clnet.model.numerics import Precision, autocast, numerics_class, threads
+from clnet.model.numerics import Precision, convolving, numerics_class, threads
 from clnet.model.plan import Plan
 from clnet.model.probe_input import PhantomPatch, choose_patch
 
@@ -74,7 +74,7 @@ class ProbedNetworks:
         """Float32 logits ``(K + 1, Z, Y, X)`` of one decoder for a patch in HU."""
         device = self.encoder.device
         image = torch.from_numpy(self.plan.normalise(hu)).to(device)[None, None]
-        with autocast(precision, device):
+        with convolving(precision, device):
             features = self.encoder(image)
             return self._outputs(sha256, features)[0][0].float().cpu()
 

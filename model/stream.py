@@ -31,7 +31,7 @@ from clnet.model.inference import (
     finest_logits,
     resolved,
 )
-from clnet.model.numerics import autocast
+from clnet.model.numerics import convolving
 from clnet.model.readout import Block
 from clnet.model.schedule import Schedule, Tile, Walk
 from clnet.model.watch import Watch
@@ -131,7 +131,7 @@ class Stream:
         leaned_on = {s.sha256 for d in needed for s in d.info.config.supporters}
         for flips in self.window.flips:
             axes = [axis + 2 for axis in flips]
-            with autocast(self.window.precision, patch.device):
+            with convolving(self.window.precision, patch.device):
                 features = self.encoder(self.window.seen(patch.flip(axes) if axes else patch))
             logits: dict[str, Sequence[Tensor]] = {}
             adding.begin()

@@ -23,7 +23,7 @@ from clnet.model.augmentation import augment
 from clnet.model.decoder import Decoder
 from clnet.model.ema import Average
 from clnet.model.encoder import Encoder
-from clnet.model.numerics import Precision, autocast
+from clnet.model.numerics import Precision, convolving
 from clnet.model.supervision import Supervision, deep_supervision_loss, has_foreground, supervise
 from clnet.model.ticket import Ticket, apply_ticket
 
@@ -236,7 +236,7 @@ def decoder_step(
     supervision = supervise(
         [patches[b] for b in chosen], config.layer, config.channels, features[0].device
     )
-    with autocast(precision, features[0].device):
+    with convolving(precision, features[0].device):
         with torch.no_grad():
             support = [supporter(inputs) for supporter in trainee.supporters]
         logits = trainee.decoder(inputs, support)
@@ -259,7 +259,7 @@ def _distil(
     precision: Precision,
 ) -> Tensor:
     """Cross-entropy to the teacher's probabilities where the labels leave a channel open."""
-    with torch.no_grad(), autocast(precision, features[0].device):
+    with torch.no_grad(), convolving(precision, features[0].device):
         target = distillation.teacher(features, support)[0].float().softmax(dim=1)
     open_voxels = supervision.allowed[:, list(distillation.channels)].any(dim=1)
     entropy = -(target * logits[0].float().log_softmax(dim=1)).sum(dim=1)
@@ -304,7 +304,7 @@ def train_pack(
             if augment_seed is not None:
                 at = t % cache.period if cache else t
                 images = augment(images, augment_seed, at)
-            with torch.no_grad(), autocast(precision, device):
+            with torch.no_grad(), convolving(precision, device):
                 features = encoder(images)
             if cache:
                 cache.put(t, batch, features)

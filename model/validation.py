@@ -11,7 +11,7 @@ from clnet.anatomy import Patch
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.model.decoder import Decoder, DecoderConfig
 from clnet.model.encoder import Encoder
-from clnet.model.numerics import Precision, autocast
+from clnet.model.numerics import Precision, convolving
 from clnet.model.supervision import supervise
 from clnet.model.training import FeatureCache, Patches, to_images
 
@@ -89,14 +89,14 @@ def count_voxels(
         kept = cache.get(t) if cache else None
         if kept is None:
             batch = patches(t)
-            with autocast(precision, device):
+            with convolving(precision, device):
                 features = encoder(to_images(batch, device))
             if cache:
                 cache.put(t, batch, features)
         else:
             batch, features = kept
         for name, judged in decoders.items():
-            with autocast(precision, device):
+            with convolving(precision, device):
                 support = [supporter(features) for supporter in judged.supporters]
                 winner = judged.decoder(features, support)[0].argmax(dim=1)
             _count(counts[name], winner, batch, judged.decoder.config)

@@ -18,7 +18,7 @@ from clnet.anatomy.vocabulary import vocabulary
 from clnet.model.artefact import DecoderInfo
 from clnet.model.decoder import Decoder
 from clnet.model.encoder import Encoder
-from clnet.model.numerics import Precision, autocast
+from clnet.model.numerics import Precision, convolving
 from clnet.model.plan import Plan
 from clnet.model.training import FeatureCache, Patches, to_images
 from clnet.model.validation import Counts, Judged, count_voxels, dice_scores
@@ -156,7 +156,7 @@ def agreement(
     counts: dict[str, Counts] = {}
     for t in range(batches if channels else 0):
         kept = cache.get(t) if cache else None
-        with autocast(precision, device):
+        with convolving(precision, device):
             features = kept[1] if kept else encoder(to_images(patches(t), device))
             was, now = (_winner(judged, features) for judged in (old, new))
         for channel in channels:

@@ -65,6 +65,7 @@ def work(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     workers = all_workers()
     torch.save(averaged(workers) | trained(workers), f"{folder}/{rank}.pt")
+    dist.barrier()
     dist.destroy_process_group()
 
 
