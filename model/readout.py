@@ -122,18 +122,19 @@ class Readout:
             folded = fold_logits(logits, self.outputs, self.temperature, self.ignored)
             if self.regions:
                 index = _painted(folded, self.layers[layer])
-                probabilities = torch.sigmoid(folded - folded[:1])
+                others, probability = folded[0], torch.sigmoid
             else:
                 index = folded.argmax(dim=0)
-                probabilities = torch.exp(folded - torch.logsumexp(folded, dim=0))
+                others, probability = torch.logsumexp(folded, dim=0), torch.exp
             at = slice(rows.start - box[0].start, rows.stop - box[0].start)
             channel[at] = torch.where(index > len(self.outputs), 0, index).cpu().numpy()
             channel[at][~covered[rows]] = 0
             channel[at][:, outside[0]] = 0
             channel[at][:, :, outside[1]] = 0
-            score[at] = probabilities.gather(0, index[None])[0].cpu().numpy()
+            best = folded.gather(0, index[None])[0]
+            score[at] = probability(best - others).cpu().numpy()
             for k, output in enumerate(chosen):
-                wanted[k, at] = probabilities[output + 1].cpu().numpy()
+                wanted[k, at] = probability(folded[output + 1] - others).cpu().numpy()
         return Claims(box, channel, score, wanted)
 
     def _head(self, values: Tensor) -> Tensor:
