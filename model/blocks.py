@@ -10,6 +10,7 @@ import itertools
 from dataclasses import dataclass
 
 import torch
+from scipy.sparse import csr_array, eye_array
 from torch import Tensor
 
 from clnet.model.grid import Interval
@@ -71,7 +72,7 @@ class Blocks:
     x: tuple[Cut, ...]
 
     @classmethod
-    def of(cls, back: tuple[Tensor, Tensor, Tensor]) -> Blocks:
+    def of(cls, back: tuple[csr_array, csr_array, csr_array]) -> Blocks:
         """Blocks of the grid that `back` interpolates to, ``(output, plan)`` per axis."""
         z, y, x = (
             _cuts(matrix, rows, source)
@@ -85,17 +86,17 @@ class Blocks:
         return self.z[-1].rows[1], self.y[-1].rows[1], self.x[-1].rows[1]
 
 
-def _cuts(matrix: Tensor, most_rows: int, most_source: int) -> tuple[Cut, ...]:
+def _cuts(matrix: csr_array, most_rows: int, most_source: int) -> tuple[Cut, ...]:
     size, plan = matrix.shape
-    same = size == plan and torch.equal(matrix, torch.eye(size))
+    same = size == plan and abs(matrix - eye_array(size, format="csr")).nnz == 0
     step = max(1, min(most_rows, int(most_source * size / plan)))
     count = -(-size // step)
     edges = [size * i // count for i in range(count + 1)]
     found = []
     for first, last in itertools.pairwise(edges):
-        needed = (matrix[first:last] > 0).any(dim=0).nonzero().flatten()
-        source = (int(needed[0]), int(needed[-1]) + 1) if len(needed) else (0, 0)
-        weights = None if same else matrix[first:last, source[0] : source[1]].contiguous()
+        rows = matrix[first:last]
+        source = (int(rows.indices.min()), int(rows.indices.max()) + 1) if rows.nnz else (0, 0)
+        weights = None if same else torch.from_numpy(rows[:, source[0] : source[1]].toarray())
         found.append(Cut((first, last), source, weights))
     return tuple(found)
 

@@ -6,7 +6,7 @@ of the tier in work.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +122,7 @@ class Merger:
         z, y, x = (slice(*cut.rows) for cut in where)
         found: dict[str, _State] = {layer: s.at((z, y, x)) for layer, s in self._kept.items()}
         for tier in self._tiers[index]:
-            for (key, _), claims in self._claims(tier, z, blocks).items():
+            for key, claims in self._claims(tier, z, blocks):
                 codes = self._gated(key, claims, z)
                 self._claim(found, (z, y, x), claims.box, codes, claims.score)
             if self._ends[tier] == index:
@@ -155,12 +155,13 @@ class Merger:
 
     def _claims(
         self, tier: int, z: slice, blocks: Mapping[str, Block]
-    ) -> dict[tuple[str, int], Claims]:
+    ) -> Iterator[tuple[str, Claims]]:
         """What each decoder of a tier sees, without what a more certain one denies.
 
-        By decoder and, of one that paints regions, by layer.
+        In one part, or of a decoder that paints regions in one per layer. Only what is contested
+        is held until all of the tier were asked, so that memory does not grow with decoders.
         """
-        found = {}
+        held: list[tuple[str, list[int], Claims]] = []
         votes: dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}
         mine = [key for key in blocks if self._claimants[key].tier == tier]
         for key, layer in ((k, n) for k in mine for n in self._layers(k)):
@@ -169,7 +170,10 @@ class Merger:
             claims = claimant.readout.claims(block, contested, bool(contested), layer)
             if not claims.channel.size:
                 continue
-            found[key, layer] = claims
+            if not contested:
+                yield key, claims
+                continue
+            held.append((key, contested, claims))
             covered = block.z.covered().numpy()
             for output, probability in zip(contested, claims.chosen, strict=True):
                 looks = covered & claimant.admitted[output, z]
@@ -182,13 +186,13 @@ class Merger:
                     best[wins], verdict[wins] = certain[wins], says[wins]
                 else:
                     votes[anatomy] = certain.astype(np.float32), says
-        for (key, layer), claims in found.items():
-            for output in self._contested(key, layer):
+        for key, contested, claims in held:
+            for output in contested:
                 _, verdict = votes[self._claimants[key].readout.outputs[output].anatomy]
                 denied = (claims.channel == output + 1) & ~verdict
                 self._denied[self._codes[key][output + 1]] += np.count_nonzero(denied)
                 claims.channel[denied] = 0
-        return found
+            yield key, claims
 
     def _layers(self, key: str) -> range:
         return range(len(self._claimants[key].readout.layers))

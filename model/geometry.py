@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
+from scipy.sparse import csc_array, csr_array, hstack
 from torch import Tensor
 
 from clnet.errors import InputError
@@ -41,7 +42,7 @@ Spacing = tuple[float, float, float]
 Shape = tuple[int, int, int]
 
 PREFILTER_FACTOR = 1.5  # coarser steps than this alias without a low-pass
-SLAB_VOXELS = 1 << 20  # voxels of the scan that are float32 at once while down-sampling
+SLAB_VOXELS = 1 << 18  # voxels of the scan that are float32 at once while down-sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +145,8 @@ def plan_shape(shape: Shape, spacing: Spacing, target: Spacing) -> Shape:
     return z, y, x
 
 
-def linear_matrix(source: int, target: int) -> Tensor:
-    """Linear interpolation ``(target, source)`` of one axis over a fixed field of view.
+def linear_matrix(source: int, target: int) -> csr_array:
+    """Linear interpolation ``(target, source)`` of one axis over a fixed field of view, float32.
 
     Voxel centres follow ``align_corners=False``: target ``i`` lies at
     ``(i + 0.5) * source / target - 0.5``, the edge voxels are held beyond the ends.
@@ -153,10 +154,14 @@ def linear_matrix(source: int, target: int) -> Tensor:
     centres = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
     below = np.floor(centres).astype(np.int64)
     weight = centres - below
-    matrix = np.zeros((target, source), np.float32)
-    matrix[np.arange(target), below] += 1 - weight
-    matrix[np.arange(target), np.minimum(below + 1, source - 1)] += weight
-    return torch.from_numpy(matrix)
+    columns = np.stack((below, np.minimum(below + 1, source - 1)), axis=1)
+    weights = np.stack((1 - weight, weight), axis=1).astype(np.float32)
+    matrix = csr_array(
+        (weights.ravel(), columns.ravel(), np.arange(0, 2 * target + 1, 2)), shape=(target, source)
+    )
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
 
 
 def nearest_indices(source: int, target: int) -> Tensor:
@@ -165,8 +170,8 @@ def nearest_indices(source: int, target: int) -> Tensor:
     return torch.from_numpy(np.clip(np.floor(centres + 0.5), 0, source - 1).astype(np.int64))
 
 
-@lru_cache(maxsize=4)  # what a scan asks for again and again, without its longest axis
-def image_matrix(source: int, target: int) -> Tensor:
+@lru_cache(maxsize=8)  # a scan asks for the same again and again
+def image_matrix(source: int, target: int) -> csc_array:
     """:func:`linear_matrix`, after a low-pass where it would skip voxels.
 
     Where a step is longer than 1.5 voxels, a Gaussian of ``0.5 * (step - 1)`` voxels comes
@@ -175,14 +180,14 @@ def image_matrix(source: int, target: int) -> Tensor:
     matrix = linear_matrix(source, target)
     step = source / target
     if step <= PREFILTER_FACTOR:
-        return matrix
-    # in columns: all of the low-pass would be a square of the longer axis, in float64
-    found = torch.empty_like(matrix)
+        return csc_array(matrix)
+    # in columns: all of the low-pass would be a square of the longer axis
+    columns = []
     for part in slabs(source, 4 * source):
         impulses = np.eye(source, part.stop - part.start, -part.start)
         smooth = gaussian_filter1d(impulses, 0.5 * (step - 1), axis=0, mode="nearest")
-        found[:, part] = matrix @ torch.from_numpy(smooth.astype(np.float32))
-    return found
+        columns.append(csc_array(matrix @ smooth.astype(np.float32)))
+    return csc_array(hstack(columns))
 
 
 def resample(volume: NDArray[Any], shape: Shape) -> NDArray[np.float32]:
@@ -210,8 +215,8 @@ def resample_into(
     depth, height, width = volume.shape
     shape = result.shape
     down_z = image_matrix(depth, shape[0])
-    down_y = image_matrix(height, shape[1])
-    down_x = image_matrix(width, shape[2]).T
+    down_y = torch.from_numpy(image_matrix(height, shape[1]).toarray())
+    down_x = torch.from_numpy(image_matrix(width, shape[2]).toarray()).T
     planes_of = torch.from_numpy(result).view(shape[0], -1)
     step = max(1, SLAB_VOXELS // (height * width))
     finite = True
@@ -220,10 +225,10 @@ def resample_into(
         finite = finite and bool(np.isfinite(slab).all())
         planes = down_y @ (torch.from_numpy(slab) @ down_x)
         weights = down_z[:, start : start + step]
-        rows = (weights != 0).any(dim=1).nonzero().flatten()
-        if len(rows):
-            near = slice(int(rows[0]), int(rows[-1]) + 1)
-            planes_of[near].addmm_(weights[near], planes.flatten(1))
+        if weights.nnz:
+            near = slice(int(weights.indices.min()), int(weights.indices.max()) + 1)
+            rows = torch.from_numpy(weights[near].toarray())
+            planes_of[near].addmm_(rows, planes.flatten(1))
         if check is not None:
             check()
     return finite

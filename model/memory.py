@@ -43,7 +43,6 @@ def needs(
     decoders: Mapping[str, LoadedDecoder],
     patch: tuple[int, int, int],
     window: SlidingWindow,
-    back: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> Needs:
     """What encoder and decoders take on a window of `patch` voxels.
 
@@ -52,7 +51,6 @@ def needs(
         decoders: by hash, supporters first.
         patch: voxels of a window (z, y, x).
         window: how often windows are seen, and how many are pending.
-        back: interpolation to the scan's grid, a matrix per axis.
     """
     seen = len(window.flips)
     voxels = patch[0] * patch[1] * patch[2]
@@ -84,9 +82,8 @@ def needs(
         sha: sum(flops[d.sha256] for d in closure([decoder], decoders))
         for sha, decoder in decoders.items()
     }
-    # the matrix of a long axis counts, on the way there and on the way back
-    between = READING + 2 * _bytes(back)
-    fixed = 4 * voxels + max(encoding.memory, features + most + kept + pending) + between
+    working = max(encoding.memory, features + most + kept + pending)
+    fixed = 4 * voxels + working + READING
     return Needs(encoding.flops * seen, cost, fixed)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from scipy.sparse import csr_array
 
 from clnet.errors import InputError
 from clnet.model.body_part import BodyPartModel
@@ -43,8 +43,8 @@ class Prepared:
         spacing: of the canonical grid (z, y, x), mm.
         orientation: the way from the canonical grid to the scan's own.
         image: what the network reads, normalised float32 ``(Z, Y, X)`` on the plan's grid.
-        back: linear interpolation from the plan's grid to the canonical one, a matrix
-            ``(canonical, plan)`` per axis. Rows of zeros lie outside the plan's grid.
+        back: linear interpolation from the plan's grid to the canonical one, a sparse matrix
+            ``(canonical, plan)`` per axis. Empty rows lie outside the plan's grid.
         curve: scan-wide body-part scores, or None without a body-part model.
         frame: how an imported network's axes lie to the canonical ones, or None.
     """
@@ -53,7 +53,7 @@ class Prepared:
     spacing: Spacing
     orientation: Orientation
     image: NDArray[np.float32]
-    back: tuple[Tensor, Tensor, Tensor]
+    back: tuple[csr_array, csr_array, csr_array]
     curve: BodyPartCurve | None
     frame: Orientation | None = None
 

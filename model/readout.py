@@ -6,7 +6,7 @@ the fewer channels, and the head comes last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from clnet.model.outputs import Output, fold_logits
 
 __all__ = ["Block", "Claims", "Readout"]
 
-LOGIT_VALUES = 1 << 20  # of one decoder, made at once
+LOGIT_VALUES = 1 << 18  # of one decoder, made at once: what caches hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Claims:
 
     Attributes:
         box: rows of the block, (z, y, x).
-        channel: 0 for background, ``k + 1`` for output ``k``; int64 ``(Z, Y, X)``.
+        channel: 0 for background, ``k + 1`` for output ``k``; uint16 ``(Z, Y, X)``.
         score: calibrated probability of that channel, float32.
         chosen: calibrated probabilities of the outputs asked for, float32 ``(n, Z, Y, X)``.
     """
 
     box: tuple[slice, slice, slice]
-    channel: NDArray[np.int64]
+    channel: NDArray[np.uint16]
     score: NDArray[np.float32]
     chosen: NDArray[np.float32]
 
@@ -104,21 +104,11 @@ class Readout:
         """
         box = _whole(block) if everywhere else self._reach(block)
         shape = tuple(part.stop - part.start for part in box)
-        channel = np.zeros(shape, np.int64)
+        channel = np.zeros(shape, np.uint16)
         score = np.zeros(shape, np.float32)
         wanted = np.zeros((len(chosen), *shape), np.float32)
-        covered = block.z.covered().numpy()
-        outside = [
-            ~cut.covered().numpy()[part]
-            for cut, part in zip((block.y, block.x), box[1:], strict=True)
-        ]
-        channels = len(block.sums)
-        classes = channels if self.head is None else max(channels, self.head.out_channels)
-        area = shape[1] * shape[2] * classes
-        step = max(1, LOGIT_VALUES // max(1, area))
-        for first in range(box[0].start, box[0].stop, step):
-            rows = slice(first, min(first + step, box[0].stop))
-            logits = self._head(_resampled(block, rows, box[1], box[2]))
+        for rows, columns in _parts(box, self._classes(block)):
+            logits = self._head(_resampled(block, rows, columns, box[2]))
             folded = fold_logits(logits, self.outputs, self.temperature, self.ignored)
             if self.regions:
                 index = _painted(folded, self.layers[layer])
@@ -126,16 +116,21 @@ class Readout:
             else:
                 index = folded.argmax(dim=0)
                 others, probability = torch.logsumexp(folded, dim=0), torch.exp
-            at = slice(rows.start - box[0].start, rows.stop - box[0].start)
-            channel[at] = torch.where(index > len(self.outputs), 0, index).cpu().numpy()
-            channel[at][~covered[rows]] = 0
-            channel[at][:, outside[0]] = 0
-            channel[at][:, :, outside[1]] = 0
+            at = _shifted(rows, box[0]), _shifted(columns, box[1])
             best = folded.gather(0, index[None])[0]
             score[at] = probability(best - others).cpu().numpy()
             for k, output in enumerate(chosen):
-                wanted[k, at] = probability(folded[output + 1] - others).cpu().numpy()
+                wanted[k][at] = probability(folded[output + 1] - others).cpu().numpy()
+            channel[at] = torch.where(index > len(self.outputs), 0, index).cpu().numpy()
+        for axis, cut in enumerate((block.z, block.y, block.x)):
+            covered = cut.covered().numpy()[box[axis]]
+            np.moveaxis(channel, axis, 0)[~covered] = 0
         return Claims(box, channel, score, wanted)
+
+    def _classes(self, block: Block) -> int:
+        """Values that a voxel takes on the way from sums to logits, at most."""
+        channels = len(block.sums)
+        return channels if self.head is None else max(channels, self.head.out_channels)
 
     def _head(self, values: Tensor) -> Tensor:
         if self.head is None:
@@ -165,6 +160,27 @@ class Readout:
         seen = (found.any(2).any(1), found.any(2).any(0), found.any(1).any(0))
         z, y, x = (_reached(cut, near) for cut, near in zip(cuts, seen, strict=True))
         return (z, y, x) if z.stop and y.stop and x.stop else _NOWHERE
+
+
+def _parts(box: tuple[slice, slice, slice], classes: int) -> Iterator[tuple[slice, slice]]:
+    """Stretches along z and y of which no more than :data:`LOGIT_VALUES` are made at once."""
+    z, y, x = box
+    line = classes * (x.stop - x.start)
+    lines = max(1, LOGIT_VALUES // max(1, line))
+    height = y.stop - y.start
+    planes = max(1, lines // max(1, height))
+    for rows in _stretches(z, planes):
+        for columns in _stretches(y, min(lines, height)):
+            yield rows, columns
+
+
+def _stretches(whole: slice, step: int) -> Iterator[slice]:
+    for first in range(whole.start, whole.stop, max(1, step)):
+        yield slice(first, min(first + step, whole.stop))
+
+
+def _shifted(part: slice, whole: slice) -> slice:
+    return slice(part.start - whole.start, part.stop - whole.start)
 
 
 def _painted(folded: Tensor, channels: Sequence[int]) -> Tensor:

@@ -19,7 +19,7 @@ __all__ = ["Room", "Scratch", "scratch_folder", "slabs"]
 Room = Callable[[tuple[int, ...], DTypeLike], NDArray[Any]]
 """Where a large array of zeros lies: ``Scratch().zeros`` in a file, ``numpy.zeros`` in memory."""
 
-SLAB_VALUES = 1 << 20  # of an array, in memory at once
+SLAB_VALUES = 1 << 18  # of an array, in memory at once
 
 IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 MOUNTS = Path("/proc/self/mounts")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from clnet.anatomy.vocabulary import vocabulary
@@ -20,7 +21,7 @@ from clnet.model.body_part_curve import BodyPartCurve
 from clnet.model.components import keep_largest
 from clnet.model.encoder import Encoder
 from clnet.model.fold import Claimant, Merger
-from clnet.model.geometry import in_scan_order
+from clnet.model.geometry import in_scan_order, linear_matrix
 from clnet.model.grid import Grid, Interval
 from clnet.model.inference import (
     DecoderRunner,
@@ -133,7 +134,7 @@ class SegmentationModel:
         slices = {d.ref: _hull(admitted[d.ref], scan.back[0]) for d in running}
         stream = self._stream(scan, scan.back, slices, run)
         bonds = {ref: contest.bond for ref, contest in contested.items()}
-        plan = self._schedule(stream, scan.back, bonds, budget)
+        plan = self._schedule(stream, bonds, budget)
         watch.tell(0.06, plan.describe())
         merger = Merger(
             {
@@ -200,7 +201,7 @@ class SegmentationModel:
             raise NotFound(f"decoders {sorted(missing)}: not in this model")
         scan = prepare(ct, affine, self.plan, None, Scratch(), Watch())
         d, h, w = scan.plan_shape
-        same = torch.eye(d), torch.eye(h), torch.eye(w)
+        same = linear_matrix(d, d), linear_matrix(h, h), linear_matrix(w, w)
         stream = self._stream(scan, same, dict.fromkeys(wanted, (0, d)), run)
         chosen = [decoder for decoder in self.decoders if decoder.ref in wanted]
         readouts = {decoder.ref: self._readout(decoder, ()) for decoder in chosen}
@@ -214,13 +215,13 @@ class SegmentationModel:
             for ref, block in blocks.items():
                 found[ref][:, z, y, x] = readouts[ref].logits(block).cpu()
 
-        stream.flow(self._schedule(stream, same, {}, budget), keep, Watch())
+        stream.flow(self._schedule(stream, {}, budget), keep, Watch())
         return found
 
     def _stream(
         self,
         scan: Prepared,
-        back: tuple[Tensor, Tensor, Tensor],
+        back: tuple[csr_array, csr_array, csr_array],
         slices: Mapping[str, Interval],
         run: DecoderRunner | None,
     ) -> Stream:
@@ -244,11 +245,10 @@ class SegmentationModel:
     def _schedule(
         self,
         stream: Stream,
-        back: tuple[Tensor, Tensor, Tensor],
         bonds: Mapping[str, str],
         budget: int | None,
     ) -> Schedule:
-        need = needs(self.encoder, stream.decoders, self.plan.patch_size, stream.window, back)
+        need = needs(self.encoder, stream.decoders, self.plan.patch_size, stream.window)
         demands = [
             Demand(
                 d.ref,
@@ -313,8 +313,7 @@ def _admitted(
     return admitted
 
 
-def _hull(admitted: NDArray[np.bool_], back: Tensor) -> Interval:
+def _hull(admitted: NDArray[np.bool_], back: csr_array) -> Interval:
     """Plan slices that the admitted slices of the scan are interpolated from, without gaps."""
-    rows = back.numpy()[admitted.any(axis=0)]
-    needed = np.flatnonzero((rows > 0).any(axis=0))
-    return (int(needed[0]), int(needed[-1]) + 1) if len(needed) else (0, 0)
+    needed = back[np.flatnonzero(admitted.any(axis=0))].indices
+    return (int(needed.min()), int(needed.max()) + 1) if len(needed) else (0, 0)

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from scipy.sparse import csr_array, eye_array, vstack
 
 from clnet.errors import InputError
 from clnet.model.geometry import (
@@ -51,7 +50,7 @@ class Prepared:
     image: NDArray[np.float32]
     frame: Orientation
     box: Box
-    back: tuple[Tensor, Tensor, Tensor]
+    back: tuple[csr_array, csr_array, csr_array]
 
     @property
     def axes(self) -> tuple[int, int, int]:
@@ -109,18 +108,20 @@ def prepare(
         nearest = alone == axis and plan.logits_order_z == 0
         turned = slice(size - kept.stop, size - kept.start) if flip else kept
         matrix = _back(size, turned, target[axis], nearest=nearest)
-        back.append(matrix.flip(0, 1) if flip else matrix)
+        back.append(csr_array(matrix[::-1, ::-1]) if flip else matrix)
     return Prepared(image, frame, box, (back[0], back[1], back[2]))
 
 
-def _back(size: int, kept: slice, plan: int, *, nearest: bool) -> Tensor:
+def _back(size: int, kept: slice, plan: int, *, nearest: bool) -> csr_array:
     length = kept.stop - kept.start
-    matrix = torch.zeros((size, plan))
     if nearest:
-        matrix[torch.arange(kept.start, kept.stop), nearest_indices(plan, length)] = 1
+        own = eye_array(plan, dtype=np.float32, format="csr")[nearest_indices(plan, length).numpy()]
     else:
-        matrix[kept] = linear_matrix(plan, length)
-    return matrix
+        own = linear_matrix(plan, length)
+    outside = [
+        csr_array((count, plan), dtype=np.float32) for count in (kept.start, size - kept.stop)
+    ]
+    return csr_array(vstack((outside[0], own, outside[1])))
 
 
 def _permuted(spacing: Spacing, frame: Orientation) -> Spacing:

@@ -42,7 +42,7 @@ def test_any_convolution_has_torchs_values_and_gradients(data: st.DataObject) ->
     ins, outs = (groups * draw(st.integers(1, 5)) for _ in range(2))
     kernel, stride, dilation, padding = (
         tuple(draw(st.tuples(*(st.integers(low, high),) * 3)))
-        for low, high in ((1, 3), (1, 2), (1, 2), (0, 2))
+        for low, high in ((1, 4), (1, 2), (1, 2), (0, 2))
     )
     sizes = tuple(
         draw(st.integers(d * (k - 1) + 1, 9)) for k, d in zip(kernel, dilation, strict=True)
@@ -101,6 +101,14 @@ def test_what_torch_gives_to_onednn_itself_keeps_its_bits() -> None:
     plain = torch.conv3d(image, weight, None, padding=1)
     with NarrowConvolutions():
         assert torch.equal(torch.conv3d(image, weight, None, padding=1), plain)
+
+
+def test_mixed_precision_around_it_stays_mixed() -> None:
+    image, weight = torch.randn(1, 4, 4, 4, 4), torch.randn(4, 4, 3, 3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = torch.conv3d(image, weight, padding=1)
+        with NarrowConvolutions():
+            assert torch.conv3d(image, weight, padding=1).dtype is plain.dtype is torch.bfloat16
 
 
 def test_the_largest_input_of_the_slow_path_is_known() -> None:
