@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from clnet.errors import InputError
-from clnet.model.convolution import NarrowConvolutions
+from clnet.model.convolution import SmallConvolutions
 
 __all__ = [
     "Precision",
@@ -65,8 +65,8 @@ def device_named(name: str | None = None) -> torch.device:
 def convolving(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """Mixed precision, or float32 on the fast path, for the convolutions of one forward pass."""
     dtype = resolve_precision(precision, device)
-    if NarrowConvolutions.serves(device, dtype):
-        return NarrowConvolutions()
+    if SmallConvolutions.serves(device, dtype):
+        return SmallConvolutions()
     if dtype is torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)
@@ -85,7 +85,7 @@ def numerics_class(device: torch.device, precision: Precision = "auto") -> dict[
         "threads": str(torch.get_num_threads()),
         "dtype": str(dtype).removeprefix("torch."),
     }
-    if NarrowConvolutions.serves(device, dtype):
+    if SmallConvolutions.serves(device, dtype):
         found["convolutions"] = "onednn"  # classes from before it differ
     return found
 

@@ -1,4 +1,4 @@
-"""Narrow convolutions give what torch gives, without its slow path."""
+"""Small convolutions give what torch gives, without its slow path."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from tiny_networks import make_decoder, make_encoder
 from torch import Tensor
 
-from clnet.model.convolution import SMALL, NarrowConvolutions
+from clnet.model.convolution import SMALL, SmallConvolutions
 from clnet.model.numerics import convolving, numerics_class
 
 CPU = torch.device("cpu")
 SLOW = "aten::slow_conv3d_forward"
 
 pytestmark = pytest.mark.skipif(
-    not NarrowConvolutions.serves(CPU, torch.float32), reason="this torch has no oneDNN"
+    not SmallConvolutions.serves(CPU, torch.float32), reason="this torch has no oneDNN"
 )
 
 
@@ -65,14 +65,14 @@ def test_any_convolution_has_torchs_values_and_gradients(data: st.DataObject) ->
 
     for learns in (False, True):
         plain = values(learns)
-        with NarrowConvolutions():
+        with SmallConvolutions():
             mine = values(learns)
         for one, other in zip(mine, plain, strict=True):
             assert close(one, other)
 
 
 @pytest.mark.parametrize("learns", [False, True])
-def test_a_narrow_network_leaves_the_slow_path(learns: bool) -> None:
+def test_a_small_network_leaves_the_slow_path(learns: bool) -> None:
     encoder, decoder = make_encoder(), make_decoder("liver")
     image = torch.zeros((1, 1, 8, 8, 8))
 
@@ -99,7 +99,7 @@ def test_what_torch_gives_to_onednn_itself_keeps_its_bits() -> None:
     edge = int((SMALL / 8) ** 0.5) + 1
     image, weight = torch.randn(1, 8, edge, edge, 3), torch.randn(8, 8, 3, 3, 3)
     plain = torch.conv3d(image, weight, None, padding=1)
-    with NarrowConvolutions():
+    with SmallConvolutions():
         assert torch.equal(torch.conv3d(image, weight, None, padding=1), plain)
 
 
@@ -107,7 +107,7 @@ def test_mixed_precision_around_it_stays_mixed() -> None:
     image, weight = torch.randn(1, 4, 4, 4, 4), torch.randn(4, 4, 3, 3, 3)
     with torch.autocast("cpu", torch.bfloat16):
         plain = torch.conv3d(image, weight, padding=1)
-        with NarrowConvolutions():
+        with SmallConvolutions():
             assert torch.conv3d(image, weight, padding=1).dtype is plain.dtype is torch.bfloat16
 
 
@@ -124,4 +124,4 @@ def test_bits_of_other_kernels_are_of_another_class(monkeypatch: pytest.MonkeyPa
     assert "convolutions" not in numerics_class(CPU, "bfloat16")
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     assert "convolutions" not in numerics_class(CPU, "float32")
-    assert not isinstance(convolving("float32", CPU), NarrowConvolutions)
+    assert not isinstance(convolving("float32", CPU), SmallConvolutions)
