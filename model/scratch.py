@@ -66,7 +66,7 @@ class Scratch:
 
 
 def slabs(rows: int, values: int, check: Callable[[], None] | None = None) -> Iterator[slice]:
-    """Stretches of an axis of `rows`, each of about a quarter of a million values, one row at least.
+    """Stretches of an axis of `rows`, each of about 260,000 values, one row at least.
 
     Args:
         rows: of the array.
