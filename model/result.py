@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.errors import NotFound
 from clnet.model.body_part_curve import BodyPartCurve
+from clnet.model.composite import derived_composites
 from clnet.model.geometry import Spacing
 from clnet.model.inference import LoadedDecoder, SlidingWindow
 from clnet.model.merge import Merged, is_ancestor
@@ -24,7 +25,6 @@ from clnet.model.statistics import (
     AnatomyResult,
     Measure,
     State,
-    combined_state,
     measure,
     state_of,
 )
@@ -142,7 +142,7 @@ class Segmentation:
         low, high = self.curve.span if self.curve is not None else (None, None)
         return {
             "anatomies": {a: r.to_dict() for a, r in self.results.items()},
-            "derived": {c: r.to_dict() for c, r in self._derived().items()},
+            "derived": {c: r.to_dict() for c, r in derived_composites(self.results).items()},
             "scan": {
                 "spacing_zyx_mm": list(self.spacing),
                 "body_part_low": low,
@@ -158,29 +158,6 @@ class Segmentation:
             },
             "warnings": list(self.warnings),
         }
-
-    def _derived(self) -> dict[str, AnatomyResult]:
-        """Composites that decoders do not report but some of whose parts they do."""
-        derived = {}
-        for composite in vocabulary().composites:
-            parts = {
-                leaf: self.results[leaf]
-                for leaf in vocabulary().leaves(composite.id)
-                if leaf in self.results
-            }
-            looked_for = [r for r in parts.values() if r.state is not State.NOT_LOOKED_FOR]
-            if composite.id in self.results or not looked_for:
-                continue
-            derived[composite.id] = AnatomyResult(
-                combined_state({leaf: part.state for leaf, part in parts.items()}),
-                composite.layer,
-                None,
-                tuple(dict.fromkeys(ref for part in looked_for for ref in part.decoders)),
-                sum((part.size for part in looked_for), Measure()),
-                looked_for[0].voxel_ml,
-                sum(part.suppressed for part in looked_for),
-            )
-        return derived
 
 
 def summarise(

@@ -116,19 +116,19 @@ def state_of(voxels: int, where: Range | None, curve: BodyPartCurve | None) -> S
 
 
 def combined_state(parts: Mapping[str, State]) -> State:
-    """State of a composite from the states of its parts: the strongest that any part has.
+    """State of a composite from the states of its parts.
 
-    It is absent only if every part is.
+    It is present if any part is, absent or out of field only if every part is, and not looked
+    for where whatever of it the scan may show was not looked for. Else it is partly in view.
     """
     found = set(parts.values())
-    if found == {State.ABSENT}:
-        return State.ABSENT
-    for state in (State.PRESENT, State.PARTLY_IN_VIEW):
-        if state in found:
-            return state
-    if State.ABSENT in found:
-        return State.PARTLY_IN_VIEW
-    return State.OUT_OF_FIELD if State.OUT_OF_FIELD in found else State.NOT_LOOKED_FOR
+    if State.PRESENT in found:
+        return State.PRESENT
+    if len(found) == 1:
+        return found.pop()
+    if found <= {State.OUT_OF_FIELD, State.NOT_LOOKED_FOR}:
+        return State.NOT_LOOKED_FOR
+    return State.PARTLY_IN_VIEW
 
 
 def measure(

@@ -197,6 +197,41 @@ def test_a_union_is_reported_as_its_composite_and_its_parts_as_not_looked_for() 
     assert states["kidney_left"] is State.NOT_LOOKED_FOR
 
 
+def derived(ready: SegmentationModel, scan: tuple[float, float]) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = ready.segment(ramp(*scan), AFFINE).statistics()["derived"]
+    return found
+
+
+def test_a_composite_is_not_absent_while_parts_of_it_were_not_looked_for() -> None:
+    where = {"kidney_left": Range(0.3, 0.6, 0.2, 0.7), "kidney_right": Range(0.3, 0.6, 0.2, 0.7)}
+    left = loaded("abdomen/left@1", ["kidney_left"], ranges=where, favour=0)
+    right = loaded("abdomen/right@1", ["kidney_right"], ranges=where, favour=0)
+    one = derived(model(left, bpr=BPR), (0.0, 1.0))["kidney"]
+    assert (one["state"], one["parts_not_looked_for"]) == ("partly_in_view", ["kidney_right"])
+    far = derived(model(left, bpr=BPR), (0.8, 1.0))["kidney"]
+    assert (far["state"], far["parts_not_looked_for"]) == ("not_looked_for", ["kidney_right"])
+    both = derived(model(left, right, bpr=BPR), (0.0, 1.0))["kidney"]
+    assert (both["state"], both["parts_not_looked_for"]) == ("absent", [])
+
+
+def test_a_composite_that_is_present_says_which_of_its_parts_its_volume_lacks() -> None:
+    bone = derived(model(loaded("bone/l1@1", ["vertebrae_L1"], favour=1)), (0.0, 1.0))
+    assert bone["vertebrae_lumbar"]["state"] == "present"
+    others = [f"vertebrae_L{n}" for n in range(2, 7)]
+    assert bone["vertebrae_lumbar"]["parts_not_looked_for"] == others
+
+
+def test_a_composite_is_derived_from_unions_of_its_parts_too() -> None:
+    unions = (("lung_lower_lobe_left", "lung_upper_lobe_left"),)
+    left = loaded("chest/left@1", unions[0], learned=(), unions=unions, favour=1)
+    right = loaded("chest/right@1", ["lung_middle_lobe_right"], seed=3, favour=0)
+    result = model(left, right).segment(noise(), AFFINE)
+    lung = result.statistics()["derived"]["lung"]
+    assert lung["voxels"] == int(result.mask("lung").sum()) == noise().size
+    assert lung["parts_not_looked_for"] == ["lung_upper_lobe_right", "lung_lower_lobe_right"]
+    assert lung["decoders"] == ["chest/left@1", "chest/right@1"]
+
+
 def test_what_no_decoder_has_learned_is_not_looked_for() -> None:
     half = loaded("abdomen/x@1", ["liver", "spleen"], learned=["liver"])
     assert model(half).segment(noise(), AFFINE).states["spleen"] is State.NOT_LOOKED_FOR

@@ -61,6 +61,12 @@ def test_a_composite_is_absent_only_if_every_part_is() -> None:
     assert combined_state({"a": absent, "b": absent}) is absent
     assert combined_state({"a": absent, "b": State.NOT_LOOKED_FOR}) is State.PARTLY_IN_VIEW
     assert combined_state({"a": State.OUT_OF_FIELD}) is State.OUT_OF_FIELD
+    assert combined_state({"a": State.OUT_OF_FIELD, "b": absent}) is State.PARTLY_IN_VIEW
+
+
+def test_what_was_not_looked_for_may_be_in_view_though_the_rest_is_out_of_field() -> None:
+    states = {"a": State.OUT_OF_FIELD, "b": State.NOT_LOOKED_FOR}
+    assert combined_state(states) is State.NOT_LOOKED_FOR
 
 
 def test_voxels_and_hu_are_summed_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
