@@ -26,7 +26,7 @@ from clnet.model.statistics import (
     Measure,
     State,
     measure,
-    state_of,
+    shared_state,
 )
 
 __all__ = ["Effort", "Segmentation", "summarise"]
@@ -126,15 +126,22 @@ class Segmentation:
     def mask(self, anatomy: str) -> NDArray[np.bool_]:
         """Voxels labelled as `anatomy`, or in its layer as a part of it, on the scan's grid.
 
+        Args:
+            anatomy: any name that the vocabulary knows, or one in :attr:`names`: a union of
+                anatomies without a name of its own is written as theirs, joined by ``+``.
+
         Raises:
-            UnknownAnatomy: the vocabulary does not know the name.
+            UnknownAnatomy: neither the vocabulary nor this result knows the name.
             NotFound: no label of this result is that anatomy or a part of it.
         """
-        name = vocabulary().resolve(anatomy)
-        for layer, values in self.names.items():
-            parts = [v for v, label in values.items() if _is_part(label, name)]
-            if parts and vocabulary()[name].layer == layer:
-                return np.isin(self.labels[layer], parts)
+        known = vocabulary()
+        written = (layer for layer, v in self.names.items() if anatomy in v.values())
+        home = next(written, None)
+        name = anatomy if home is not None else known.resolve(anatomy)
+        layer = home if home is not None else known[name].layer
+        parts = [v for v, label in self.names.get(layer, {}).items() if _is_part(label, name)]
+        if parts:
+            return np.isin(self.labels[layer], parts)
         raise NotFound(f"{anatomy}: was not looked for in this scan")
 
     def statistics(self) -> dict[str, Any]:
@@ -199,7 +206,7 @@ def summarise(
         parts = [a for a, (_, o) in first.items() if a == anatomy or _within(o, output)]
         size = sum((sizes[part] for part in parts), Measure())
         results[anatomy] = AnatomyResult(
-            state_of(size.voxels, output.range, curve),
+            shared_state(size.voxels, (o.range for _, o in owners[anatomy]), curve),
             output.layer,
             decoder.info.config.group,
             tuple(d.ref for d, _ in owners[anatomy]),
@@ -229,13 +236,9 @@ def _within(part: Output, whole: Output) -> bool:
 
 def _is_part(label: str, anatomy: str) -> bool:
     known = vocabulary()
-    if label == anatomy:
+    if label == anatomy or known.members(label) < known.members(anatomy):
         return True
-    if label not in known:
-        return set(label.split("+")) <= set(known.leaves(anatomy))
-    if set(known.leaves(label)) < set(known.leaves(anatomy)):
-        return True
-    parent = known[label].parent
+    parent = known[label].parent if label in known else None
     while parent is not None and parent != anatomy:
         parent = known[parent].parent
     return parent is not None

@@ -29,6 +29,7 @@ from clnet.model.decoder import Channel, DecoderConfig, Supporter, build_decoder
 from clnet.model.inference import LoadedDecoder, SlidingWindow
 from clnet.model.plan import Plan
 from clnet.model.policy import MergePolicy
+from clnet.model.result import Segmentation
 from clnet.model.segmentation import SegmentationModel, decoder_logits, logits_sha256
 from clnet.model.statistics import State
 
@@ -117,6 +118,33 @@ def ramp(low: float, high: float, shape: tuple[int, int, int] = (16, 14, 20)) ->
 
 def noise(shape: tuple[int, int, int] = (16, 14, 20), seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(-900, 900, shape).astype(np.int16)
+
+
+def drawn(
+    *decoders: tuple[LoadedDecoder, np.ndarray], logit: float = 5.0, **policy: object
+) -> Segmentation:
+    """A scan of one window in which each decoder sees what is drawn for it.
+
+    Args:
+        decoders: each with the channel that it sees in every voxel, ``(z, y, x)`` of the patch.
+        logit: of that channel; those of all others are 0.
+    """
+    drawings = {decoder.ref: torch.from_numpy(drawing).long() for decoder, drawing in decoders}
+
+    def run(
+        decoder: LoadedDecoder, features: Sequence[torch.Tensor], support: object
+    ) -> list[torch.Tensor]:
+        channels = len(decoder.info.config.channels) + 1
+        seen = torch.nn.functional.one_hot(drawings[decoder.ref], channels)
+        return [logit * seen.permute(3, 0, 1, 2)[None].float()]
+
+    on_the_plan = np.diag([-6.0, -6.0, 6.0, 1.0])
+    ready = model(*(decoder for decoder, _ in decoders), **policy)
+    return ready.segment(noise(PLAN.patch_size), on_the_plan, run=run)
+
+
+def blank() -> np.ndarray:
+    return np.zeros(PLAN.patch_size, np.uint8)
 
 
 LIVER = loaded("abdomen/liver@1", ["liver"], seed=1)
@@ -232,6 +260,56 @@ def test_a_composite_is_derived_from_unions_of_its_parts_too() -> None:
     assert lung["decoders"] == ["chest/left@1", "chest/right@1"]
 
 
+def test_a_union_without_a_name_has_a_mask_with_its_members() -> None:
+    both = ("liver", "spleen")
+    united = loaded("abdomen/upper@1", both, learned=(), unions=(both,), favour=1)
+    result = model(united).segment(noise(), AFFINE)
+    assert result.names == {"organ": {1: "liver+spleen"}}
+    assert result.mask("liver+spleen").all()
+    refined = model(united, replace(LIVER, tier=1)).segment(noise(), AFFINE)
+    assert refined.mask("liver").any()
+    assert refined.mask("liver+spleen").all()
+    with pytest.raises(UnknownAnatomy):
+        result.mask("liver+stomach")
+    with pytest.raises(NotFound):
+        result.mask("liver")
+
+
+def test_a_scan_whose_ribs_are_named_by_the_wrong_side_is_warned_of() -> None:
+    ribs = loaded("bone/ribs@1", ["rib_left_7", "rib_right_7"])
+    right_way = blank()
+    right_way[..., :2], right_way[..., 6:] = 2, 1
+    assert not drawn((ribs, right_way)).warnings
+    for wrong in (right_way[..., ::-1], (3 - right_way) % 3):  # mirrored, swapped
+        (warning,) = drawn((ribs, wrong.copy())).warnings
+        assert warning.startswith("rib_left_7 found to the right of the counterpart")
+
+
+@pytest.mark.parametrize(
+    ("liver", "spleen", "calibration", "winner"),
+    [
+        (1.0, 4.0, True, "liver"),
+        (4.0, 1.0, True, "spleen"),
+        (4.0, 1.0, False, "liver"),  # equal scores are settled by canonical id
+        (1.0, 4.0, False, "liver"),
+    ],
+)
+def test_of_equal_logits_the_calibrated_score_decides(
+    liver: float, spleen: float, calibration: bool, winner: str
+) -> None:
+    pair = [
+        replace(decoder, info=replace(decoder.info, temperature=temperature))
+        for decoder, temperature in (
+            (loaded("abdomen/liver@1", ["liver"]), liver),
+            (loaded("abdomen/spleen@1", ["spleen"]), spleen),
+        )
+    ]
+    everywhere = blank() + 1
+    for decoders in (pair, pair[::-1]):
+        found = drawn(*((d, everywhere) for d in decoders), calibration=calibration)
+        assert found.mask(winner).all()
+
+
 def test_what_no_decoder_has_learned_is_not_looked_for() -> None:
     half = loaded("abdomen/x@1", ["liver", "spleen"], learned=["liver"])
     assert model(half).segment(noise(), AFFINE).states["spleen"] is State.NOT_LOOKED_FOR
@@ -254,6 +332,28 @@ def test_states_by_what_the_scan_shows(scan: tuple[float, float], state: State) 
     where = {"liver": Range(0.3, 0.9, 0.2, 1.0)}
     never = loaded("abdomen/liver@1", ["liver"], ranges=where, favour=0)
     assert model(never, bpr=BPR).segment(ramp(*scan), AFFINE).states == {"liver": state}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "scan", "state"),
+    [
+        (None, (0.2, 0.6), State.ABSENT),
+        (Range(0.8, 0.9, 0.7, 1.0), (0.2, 0.6), State.ABSENT),
+        (None, (0.8, 1.0), State.OUT_OF_FIELD),
+        (Range(0.8, 0.9, 0.7, 1.0), (0.7, 1.0), State.ABSENT),
+    ],
+)
+def test_the_state_does_not_depend_on_which_of_two_decoders_comes_first(
+    theirs: Range | None, scan: tuple[float, float], state: State
+) -> None:
+    own = {"liver": Range(0.3, 0.5, 0.2, 0.6)}
+    imported = loaded(
+        "imported/organs@1", ["liver"], ranges={"liver": theirs} if theirs else None, favour=0
+    )
+    liver = loaded("abdomen/liver@1", ["liver"], seed=3, tier=1, ranges=own, favour=0)
+    for first, second in ((imported, liver), (replace(liver, tier=0), replace(imported, tier=1))):
+        both = model(first, second, bpr=BPR, anomaly_aware=True)
+        assert both.segment(ramp(*scan), AFFINE).states == {"liver": state}
 
 
 def test_slices_outside_the_widened_range_are_suppressed_and_counted() -> None:

@@ -9,7 +9,14 @@ from clnet.model.body_part_curve import BodyPartCurve, Range
 from clnet.model.components import keep_largest
 from clnet.model.scratch import Scratch
 from clnet.model.sides import misplaced, swapped_sides
-from clnet.model.statistics import Measure, State, combined_state, measure, state_of
+from clnet.model.statistics import (
+    Measure,
+    State,
+    combined_state,
+    measure,
+    shared_state,
+    state_of,
+)
 
 
 def curve(low: float, high: float, quality: float = 1.0, air: int = 0) -> BodyPartCurve:
@@ -53,6 +60,29 @@ def test_beyond_the_last_slice_with_a_patient_nothing_is_cut_off() -> None:
     brain = Range(0.88, 1.0, 0.85, 1.03)
     assert state_of(0, brain, curve(0.5, 0.97)) is State.PARTLY_IN_VIEW
     assert state_of(0, brain, curve(0.5, 0.97, air=3)) is State.ABSENT
+
+
+LOW, MIDDLE, HIGH = Range(0.1, 0.2, 0.0, 0.3), LIVER, Range(0.8, 0.9, 0.7, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "state"),
+    [
+        ((HIGH, MIDDLE), State.ABSENT),  # all that one of them expects is in view
+        ((Range(0.2, 0.8, 0.1, 0.9), MIDDLE), State.ABSENT),
+        ((HIGH, LOW), State.OUT_OF_FIELD),
+        ((HIGH, Range(0.5, 0.7, 0.4, 0.8)), State.PARTLY_IN_VIEW),
+        ((None, MIDDLE), State.ABSENT),
+        ((None, HIGH), State.OUT_OF_FIELD),
+        ((None, None), State.PARTLY_IN_VIEW),
+    ],
+)
+def test_of_several_decoders_the_ranges_of_all_say_what_is_known(
+    ranges: tuple[Range | None, ...], state: State
+) -> None:
+    for order in (ranges, ranges[::-1]):
+        assert shared_state(0, order, curve(0.25, 0.6)) is state
+        assert shared_state(7, order, curve(0.25, 0.6)) is State.PRESENT
 
 
 def test_a_composite_is_absent_only_if_every_part_is() -> None:
@@ -107,6 +137,20 @@ def test_a_left_that_lies_to_the_right_is_told() -> None:
     assert swapped_sides(few, spacing=2.0, voxel_ml=0.01) == ()
     midline = {"kidney_left": at(50), "kidney_right": at(51)}
     assert swapped_sides(midline, spacing=2.0, voxel_ml=0.01) == ()
+
+
+def test_ribs_that_are_swapped_are_told_though_numbers_follow_their_sides() -> None:
+    def ribs(left: float, right: float) -> dict[str, Measure]:
+        at = {"left": left, "right": right}
+        return {
+            f"rib_{side}_{n}": Measure(1000, 0.0, x * 1000, 9)
+            for side, x in at.items()
+            for n in range(1, 13)
+        }
+
+    assert swapped_sides(ribs(left=80, right=20), spacing=2.0, voxel_ml=0.01) == ()
+    told = swapped_sides(ribs(left=20, right=80), spacing=2.0, voxel_ml=0.01)
+    assert set(told) == {f"rib_left_{n}" for n in range(1, 13)}
 
 
 def test_an_organ_on_the_wrong_side_of_the_midline_is_told() -> None:
