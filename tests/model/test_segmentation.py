@@ -310,6 +310,22 @@ def test_of_equal_logits_the_calibrated_score_decides(
         assert found.mask(winner).all()
 
 
+def test_the_policy_cleans_up_what_is_written_and_measured() -> None:
+    sides = ("kidney_left", "kidney_right")
+    kidneys = loaded("abdomen/kidneys@1", sides, learned=(), unions=(sides,))
+    liver = loaded("abdomen/liver@1", ["liver"])
+    two, one = blank(), blank()
+    two[:4, :3, :2], two[2:7, :3, 6:], two[7, 7, 3] = 1, 2, 1
+    one[3:6, 4:7, 3:6], one[0, 7, 7] = 1, 1
+    speckled = drawn((kidneys, two), (liver, one))
+    assert (speckled.mask("kidney").sum(), speckled.mask("liver").sum()) == (24 + 30 + 1, 27 + 1)
+    policy = MergePolicy.from_dict({"largest_component": ["kidney", "liver"]})
+    clean = drawn((kidneys, two), (liver, one), largest_component=policy.largest_component)
+    assert (clean.mask("kidney").sum(), clean.mask("liver").sum()) == (24 + 30, 27)
+    assert clean.results["kidney"].size.voxels == 24 + 30
+    assert clean.results["liver"].size.voxels == 27
+
+
 def test_what_no_decoder_has_learned_is_not_looked_for() -> None:
     half = loaded("abdomen/x@1", ["liver", "spleen"], learned=["liver"])
     assert model(half).segment(noise(), AFFINE).states["spleen"] is State.NOT_LOOKED_FOR

@@ -7,6 +7,7 @@ import pytest
 
 from clnet.model.body_part_curve import BodyPartCurve, Range
 from clnet.model.components import keep_largest
+from clnet.model.policy import MergePolicy
 from clnet.model.scratch import Scratch
 from clnet.model.sides import misplaced, swapped_sides
 from clnet.model.statistics import (
@@ -121,6 +122,33 @@ def test_clean_up_keeps_the_largest_part_of_the_anatomies_it_names() -> None:
     keep_largest({"organ": labels}, names, ("liver",), Scratch())
     assert (labels == 1).sum() == 3
     assert (labels == 2).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("label", "chosen", "kept"),
+    [
+        ("liver", ["liver"], 1),
+        ("kidney", ["kidney"], 2),  # one per side
+        ("kidney", ["kidney_left"], 6),  # the other side is not to be cleaned up
+        ("lung_left", ["lung"], 1),
+        ("airway", ["airway"], 3),
+        ("vertebrae_cervical", ["vertebrae"], 6),  # bones need not touch: 7 are possible
+        ("humerus", ["humerus"], 2),
+        ("liver+spleen", ["liver", "spleen"], 2),
+        ("liver+spleen", ["liver"], 6),
+    ],
+)
+def test_a_label_that_unites_anatomies_keeps_as_many_parts_as_it_may_have(
+    label: str, chosen: list[str], kept: int
+) -> None:
+    sizes = [3, 1, 5, 2, 6, 4]
+    labels = np.zeros((3, 12, 8), np.uint8)
+    for row, size in enumerate(sizes):
+        labels[1, 2 * row, :size] = 1
+    leaves = MergePolicy.from_dict({"largest_component": chosen}).largest_component
+    keep_largest({"organ": labels}, {"organ": {1: label}}, leaves, Scratch())
+    left = [int((labels[1, 2 * row] == 1).sum()) for row in range(len(sizes))]
+    assert sorted(filter(None, left)) == sorted(sizes)[-kept:]
 
 
 def test_a_left_that_lies_to_the_right_is_told() -> None:
