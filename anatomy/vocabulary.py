@@ -192,6 +192,14 @@ class Vocabulary:
                 return anatomy.id
         return "+".join(sorted(wanted))
 
+    def members(self, label: str) -> frozenset[str]:
+        """Leaf ids that a label unites: inverse of :meth:`composite_of`.
+
+        Args:
+            label: canonical id, or leaves joined by ``+``.
+        """
+        return frozenset(self._leaves.get(label) or label.split("+"))
+
     def _unknown(self, name: str) -> UnknownAnatomy:
         close = difflib.get_close_matches(fold(name), self._by_name, n=12)
         near = list(dict.fromkeys(self._by_name[match] for match in close))[:3]

@@ -29,7 +29,9 @@ class MergePolicy:
             background, so that a release that only adds changes no old mask. ``newest``: the
             last tier first, and earlier ones claim what it leaves. ``equal``: all as one tier,
             in which finer anatomies, then scores decide, or uncertainty if anomaly-aware.
-        largest_component: leaf anatomies of which only the largest connected part is kept.
+        largest_component: leaf anatomies of which only the largest connected part is kept; of a
+            label that unites several of them, one part per side of the body, of bones and
+            muscles one per member.
     """
 
     gating: bool = True
@@ -51,7 +53,7 @@ class MergePolicy:
         """Inverse of :meth:`to_dict`; what is not given keeps its default.
 
         Anatomies may be given by any name that the vocabulary knows; a composite stands for its
-        parts, each of which is cleaned up by itself.
+        leaves, each of which is cleaned up by itself where it has a label of its own.
 
         Raises:
             InputError: a setting that does not exist, or cannot have the value given.

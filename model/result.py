@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.errors import NotFound
 from clnet.model.body_part_curve import BodyPartCurve
+from clnet.model.composite import derived_composites
 from clnet.model.geometry import Spacing
 from clnet.model.inference import LoadedDecoder, SlidingWindow
 from clnet.model.merge import Merged, is_ancestor
@@ -24,9 +25,8 @@ from clnet.model.statistics import (
     AnatomyResult,
     Measure,
     State,
-    combined_state,
     measure,
-    state_of,
+    shared_state,
 )
 
 __all__ = ["Effort", "Segmentation", "summarise"]
@@ -126,15 +126,22 @@ class Segmentation:
     def mask(self, anatomy: str) -> NDArray[np.bool_]:
         """Voxels labelled as `anatomy`, or in its layer as a part of it, on the scan's grid.
 
+        Args:
+            anatomy: any name that the vocabulary knows, or one in :attr:`names`: a union of
+                anatomies without a name of its own is written as theirs, joined by ``+``.
+
         Raises:
-            UnknownAnatomy: the vocabulary does not know the name.
+            UnknownAnatomy: neither the vocabulary nor this result knows the name.
             NotFound: no label of this result is that anatomy or a part of it.
         """
-        name = vocabulary().resolve(anatomy)
-        for layer, values in self.names.items():
-            parts = [v for v, label in values.items() if _is_part(label, name)]
-            if parts and vocabulary()[name].layer == layer:
-                return np.isin(self.labels[layer], parts)
+        known = vocabulary()
+        written = (layer for layer, v in self.names.items() if anatomy in v.values())
+        home = next(written, None)
+        name = anatomy if home is not None else known.resolve(anatomy)
+        layer = home if home is not None else known[name].layer
+        parts = [v for v, label in self.names.get(layer, {}).items() if _is_part(label, name)]
+        if parts:
+            return np.isin(self.labels[layer], parts)
         raise NotFound(f"{anatomy}: was not looked for in this scan")
 
     def statistics(self) -> dict[str, Any]:
@@ -142,7 +149,7 @@ class Segmentation:
         low, high = self.curve.span if self.curve is not None else (None, None)
         return {
             "anatomies": {a: r.to_dict() for a, r in self.results.items()},
-            "derived": {c: r.to_dict() for c, r in self._derived().items()},
+            "derived": {c: r.to_dict() for c, r in derived_composites(self.results).items()},
             "scan": {
                 "spacing_zyx_mm": list(self.spacing),
                 "body_part_low": low,
@@ -158,29 +165,6 @@ class Segmentation:
             },
             "warnings": list(self.warnings),
         }
-
-    def _derived(self) -> dict[str, AnatomyResult]:
-        """Composites that decoders do not report but some of whose parts they do."""
-        derived = {}
-        for composite in vocabulary().composites:
-            parts = {
-                leaf: self.results[leaf]
-                for leaf in vocabulary().leaves(composite.id)
-                if leaf in self.results
-            }
-            looked_for = [r for r in parts.values() if r.state is not State.NOT_LOOKED_FOR]
-            if composite.id in self.results or not looked_for:
-                continue
-            derived[composite.id] = AnatomyResult(
-                combined_state({leaf: part.state for leaf, part in parts.items()}),
-                composite.layer,
-                None,
-                tuple(dict.fromkeys(ref for part in looked_for for ref in part.decoders)),
-                sum((part.size for part in looked_for), Measure()),
-                looked_for[0].voxel_ml,
-                sum(part.suppressed for part in looked_for),
-            )
-        return derived
 
 
 def summarise(
@@ -222,7 +206,7 @@ def summarise(
         parts = [a for a, (_, o) in first.items() if a == anatomy or _within(o, output)]
         size = sum((sizes[part] for part in parts), Measure())
         results[anatomy] = AnatomyResult(
-            state_of(size.voxels, output.range, curve),
+            shared_state(size.voxels, (o.range for _, o in owners[anatomy]), curve),
             output.layer,
             decoder.info.config.group,
             tuple(d.ref for d, _ in owners[anatomy]),
@@ -252,13 +236,9 @@ def _within(part: Output, whole: Output) -> bool:
 
 def _is_part(label: str, anatomy: str) -> bool:
     known = vocabulary()
-    if label == anatomy:
+    if label == anatomy or known.members(label) < known.members(anatomy):
         return True
-    if label not in known:
-        return set(label.split("+")) <= set(known.leaves(anatomy))
-    if set(known.leaves(label)) < set(known.leaves(anatomy)):
-        return True
-    parent = known[label].parent
+    parent = known[label].parent if label in known else None
     while parent is not None and parent != anatomy:
         parent = known[parent].parent
     return parent is not None

@@ -35,7 +35,7 @@ def swapped_sides(sizes: Mapping[str, Measure], spacing: float, voxel_ml: float)
     for name, left in sorted(sizes.items()):
         if name not in known or known[name].side != "left":
             continue
-        right = sizes.get(name.removesuffix("_left") + "_right", Measure())
+        right = sizes.get(_counterpart(name), Measure())
         if not all(_shown(side, voxel_ml, LEAST_ML) for side in (left, right)):
             continue
         if (_middle(right) - _middle(left)) * spacing > LEAST_MM:
@@ -67,6 +67,11 @@ def misplaced(sizes: Mapping[str, Measure], spacing: float, voxel_ml: float) -> 
             if max(offsets) < 0 and sum(offsets) / len(offsets) < -BESIDE_MM:
                 found.append(name)
     return tuple(sorted(found))
+
+
+def _counterpart(left: str) -> str:
+    """Id of the other side; the word may stand anywhere: ``kidney_left``, ``rib_left_7``."""
+    return "_".join("right" if word == "left" else word for word in left.split("_"))
 
 
 def _together(sizes: Mapping[str, Measure], names: tuple[str, ...]) -> Measure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from clnet.model.body_part_curve import BodyPartCurve, Range
 
-__all__ = ["AnatomyResult", "Measure", "State", "combined_state", "measure", "state_of"]
+__all__ = [
+    "AnatomyResult",
+    "Measure",
+    "State",
+    "combined_state",
+    "measure",
+    "shared_state",
+    "state_of",
+]
 
 BLOCK_VOXELS = 1 << 18
 
@@ -115,20 +123,34 @@ def state_of(voxels: int, where: Range | None, curve: BodyPartCurve | None) -> S
     return State.PARTLY_IN_VIEW
 
 
-def combined_state(parts: Mapping[str, State]) -> State:
-    """State of a composite from the states of its parts: the strongest that any part has.
+def shared_state(voxels: int, ranges: Iterable[Range | None], curve: BodyPartCurve | None) -> State:
+    """State of an anatomy that several decoders report, from the range of each.
 
-    It is absent only if every part is.
+    It is absent if the whole range of any is in view, out of field only if those of all are.
+    Decoders without a range do not count where another has one.
+    """
+    known = [where for where in ranges if where is not None]
+    states = {state_of(voxels, where, curve) for where in known or (None,)}
+    for state in (State.PRESENT, State.ABSENT, State.PARTLY_IN_VIEW):
+        if state in states:
+            return state
+    return State.OUT_OF_FIELD
+
+
+def combined_state(parts: Mapping[str, State]) -> State:
+    """State of a composite from the states of its parts.
+
+    It is present if any part is, absent or out of field only if every part is, and not looked
+    for where whatever of it the scan may show was not looked for. Else it is partly in view.
     """
     found = set(parts.values())
-    if found == {State.ABSENT}:
-        return State.ABSENT
-    for state in (State.PRESENT, State.PARTLY_IN_VIEW):
-        if state in found:
-            return state
-    if State.ABSENT in found:
-        return State.PARTLY_IN_VIEW
-    return State.OUT_OF_FIELD if State.OUT_OF_FIELD in found else State.NOT_LOOKED_FOR
+    if State.PRESENT in found:
+        return State.PRESENT
+    if len(found) == 1:
+        return found.pop()
+    if found <= {State.OUT_OF_FIELD, State.NOT_LOOKED_FOR}:
+        return State.NOT_LOOKED_FOR
+    return State.PARTLY_IN_VIEW
 
 
 def measure(

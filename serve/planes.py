@@ -13,7 +13,16 @@ from scipy import ndimage
 
 from clnet.anatomy.vocabulary import vocabulary
 
-__all__ = ["AXIAL", "CORONAL", "SAGITTAL", "Plane", "Volume", "draw_plane", "telling_point"]
+__all__ = [
+    "AXIAL",
+    "CORONAL",
+    "SAGITTAL",
+    "Plane",
+    "Volume",
+    "colour_of",
+    "draw_plane",
+    "telling_point",
+]
 
 SOFT_TISSUE_HU = (-185.0, 245.0)
 FILL = {"body": 0.0, "container": 0.22}  # these lie around others: a thin veil, or an outline only
@@ -186,13 +195,19 @@ def _overlay(image: Image, labels: NDArray[Any], names: Mapping[int, str], fill:
             strongest[better] = cover[better]
     palette = np.zeros((int(winner.max()) + 1, 3), np.float32)
     for value in np.unique(winner[winner > 0]):
-        palette[value] = hex_to_rgb(vocabulary()[names[int(value)]].colour)
+        palette[value] = hex_to_rgb(colour_of(names[int(value)]))
     inside = winner > 0
     image[inside] += fill * (palette[winner[inside]] - image[inside])
     smallest = ndimage.minimum_filter(winner, OUTLINE)
     largest = ndimage.maximum_filter(winner, OUTLINE)
     edge = inside & (smallest != largest)
     image[edge] = palette[winner[edge]]
+
+
+def colour_of(label: str) -> str:
+    """``#rrggbb`` of a label: its own, or of a union without a name that of its first member."""
+    known = vocabulary()
+    return known[label if label in known else min(known.members(label))].colour
 
 
 def hex_to_rgb(colour: str) -> tuple[float, float, float]:

@@ -20,6 +20,7 @@ from clnet.serve.planes import (
     SAGITTAL,
     Plane,
     Volume,
+    colour_of,
     draw_plane,
     telling_point,
 )
@@ -234,11 +235,11 @@ def _legend(figure: Figure, sizes: Mapping[str, float], box: _Box, height: int) 
     for i, (anatomy, millilitres) in enumerate(shown):
         x = (i // used) * box.width / columns
         y = (i % used + 1.5) * LINE
-        entry = vocabulary()[anatomy]
         axes.add_patch(
-            FancyBboxPatch((x, y - 7), 14, 14, boxstyle="square,pad=0", color=entry.colour)
+            FancyBboxPatch((x, y - 7), 14, 14, boxstyle="square,pad=0", color=colour_of(anatomy))
         )
-        name = entry.name if len(entry.name) <= 23 else entry.name[:22] + "…"
+        name = vocabulary()[anatomy].name if anatomy in vocabulary() else anatomy
+        name = name if len(name) <= 23 else name[:22] + "…"
         axes.text(x + 24, y, name, color=INK, fontsize=10.5, va="center")
         end = x + box.width / columns - 22
         axes.text(end, y, _amount(millilitres), color=MUTED, fontsize=9.5, ha="right", va="center")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.serve.outcome import Outcome, ReleaseCard
+from clnet.serve.planes import colour_of
 from clnet.serve.render import Caption, render
 from clnet.serve.result_folder import ARCHIVE, LABELS, PICTURE, STATISTICS, mask_name
 
@@ -90,7 +91,7 @@ def _label_names(outcome: Outcome, card: ReleaseCard) -> dict[str, Any]:
 
     def described(anatomy: str) -> dict[str, Any]:
         if anatomy not in known:  # a union that has no name of its own
-            return {"anatomy": anatomy, "name": anatomy}
+            return {"anatomy": anatomy, "name": anatomy, "colour": colour_of(anatomy)}
         entry = known[anatomy]
         return {
             "anatomy": anatomy,

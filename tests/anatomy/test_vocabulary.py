@@ -128,6 +128,11 @@ def test_composites_are_the_union_of_their_leaves() -> None:
     assert set(leaves("muscle")) == {a.id for a in vocabulary().predicted if a.layer == "muscle"}
 
 
+@pytest.mark.parametrize("label", ["liver", "kidney", "liver+spleen"])
+def test_a_label_that_unites_anatomies_tells_its_members(label: str) -> None:
+    assert vocabulary().composite_of(vocabulary().members(label)) == label
+
+
 def test_composites_lie_in_the_layer_of_their_parts() -> None:
     known = vocabulary()
     for composite in known.composites:

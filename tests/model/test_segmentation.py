@@ -29,6 +29,7 @@ from clnet.model.decoder import Channel, DecoderConfig, Supporter, build_decoder
 from clnet.model.inference import LoadedDecoder, SlidingWindow
 from clnet.model.plan import Plan
 from clnet.model.policy import MergePolicy
+from clnet.model.result import Segmentation
 from clnet.model.segmentation import SegmentationModel, decoder_logits, logits_sha256
 from clnet.model.statistics import State
 
@@ -119,6 +120,33 @@ def noise(shape: tuple[int, int, int] = (16, 14, 20), seed: int = 0) -> np.ndarr
     return np.random.default_rng(seed).integers(-900, 900, shape).astype(np.int16)
 
 
+def drawn(
+    *decoders: tuple[LoadedDecoder, np.ndarray], logit: float = 5.0, **policy: object
+) -> Segmentation:
+    """A scan of one window in which each decoder sees what is drawn for it.
+
+    Args:
+        decoders: each with the channel that it sees in every voxel, ``(z, y, x)`` of the patch.
+        logit: of that channel; those of all others are 0.
+    """
+    drawings = {decoder.ref: torch.from_numpy(drawing).long() for decoder, drawing in decoders}
+
+    def run(
+        decoder: LoadedDecoder, features: Sequence[torch.Tensor], support: object
+    ) -> list[torch.Tensor]:
+        channels = len(decoder.info.config.channels) + 1
+        seen = torch.nn.functional.one_hot(drawings[decoder.ref], channels)
+        return [logit * seen.permute(3, 0, 1, 2)[None].float()]
+
+    on_the_plan = np.diag([-6.0, -6.0, 6.0, 1.0])
+    ready = model(*(decoder for decoder, _ in decoders), **policy)
+    return ready.segment(noise(PLAN.patch_size), on_the_plan, run=run)
+
+
+def blank() -> np.ndarray:
+    return np.zeros(PLAN.patch_size, np.uint8)
+
+
 LIVER = loaded("abdomen/liver@1", ["liver"], seed=1)
 SPLEEN = loaded("abdomen/spleen@1", ["spleen", "stomach"], seed=2)
 PANCREAS = loaded("abdomen/pancreas@1", ["pancreas"], seed=3, supporters=[LIVER], tier=1)
@@ -197,6 +225,107 @@ def test_a_union_is_reported_as_its_composite_and_its_parts_as_not_looked_for() 
     assert states["kidney_left"] is State.NOT_LOOKED_FOR
 
 
+def derived(ready: SegmentationModel, scan: tuple[float, float]) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = ready.segment(ramp(*scan), AFFINE).statistics()["derived"]
+    return found
+
+
+def test_a_composite_is_not_absent_while_parts_of_it_were_not_looked_for() -> None:
+    where = {"kidney_left": Range(0.3, 0.6, 0.2, 0.7), "kidney_right": Range(0.3, 0.6, 0.2, 0.7)}
+    left = loaded("abdomen/left@1", ["kidney_left"], ranges=where, favour=0)
+    right = loaded("abdomen/right@1", ["kidney_right"], ranges=where, favour=0)
+    one = derived(model(left, bpr=BPR), (0.0, 1.0))["kidney"]
+    assert (one["state"], one["parts_not_looked_for"]) == ("partly_in_view", ["kidney_right"])
+    far = derived(model(left, bpr=BPR), (0.8, 1.0))["kidney"]
+    assert (far["state"], far["parts_not_looked_for"]) == ("not_looked_for", ["kidney_right"])
+    both = derived(model(left, right, bpr=BPR), (0.0, 1.0))["kidney"]
+    assert (both["state"], both["parts_not_looked_for"]) == ("absent", [])
+
+
+def test_a_composite_that_is_present_says_which_of_its_parts_its_volume_lacks() -> None:
+    bone = derived(model(loaded("bone/l1@1", ["vertebrae_L1"], favour=1)), (0.0, 1.0))
+    assert bone["vertebrae_lumbar"]["state"] == "present"
+    others = [f"vertebrae_L{n}" for n in range(2, 7)]
+    assert bone["vertebrae_lumbar"]["parts_not_looked_for"] == others
+
+
+def test_a_composite_is_derived_from_unions_of_its_parts_too() -> None:
+    unions = (("lung_lower_lobe_left", "lung_upper_lobe_left"),)
+    left = loaded("chest/left@1", unions[0], learned=(), unions=unions, favour=1)
+    right = loaded("chest/right@1", ["lung_middle_lobe_right"], seed=3, favour=0)
+    result = model(left, right).segment(noise(), AFFINE)
+    lung = result.statistics()["derived"]["lung"]
+    assert lung["voxels"] == int(result.mask("lung").sum()) == noise().size
+    assert lung["parts_not_looked_for"] == ["lung_upper_lobe_right", "lung_lower_lobe_right"]
+    assert lung["decoders"] == ["chest/left@1", "chest/right@1"]
+
+
+def test_a_union_without_a_name_has_a_mask_with_its_members() -> None:
+    both = ("liver", "spleen")
+    united = loaded("abdomen/upper@1", both, learned=(), unions=(both,), favour=1)
+    result = model(united).segment(noise(), AFFINE)
+    assert result.names == {"organ": {1: "liver+spleen"}}
+    assert result.mask("liver+spleen").all()
+    refined = model(united, replace(LIVER, tier=1)).segment(noise(), AFFINE)
+    assert refined.mask("liver").any()
+    assert refined.mask("liver+spleen").all()
+    with pytest.raises(UnknownAnatomy):
+        result.mask("liver+stomach")
+    with pytest.raises(NotFound):
+        result.mask("liver")
+
+
+def test_a_scan_whose_ribs_are_named_by_the_wrong_side_is_warned_of() -> None:
+    ribs = loaded("bone/ribs@1", ["rib_left_7", "rib_right_7"])
+    right_way = blank()
+    right_way[..., :2], right_way[..., 6:] = 2, 1
+    assert not drawn((ribs, right_way)).warnings
+    for wrong in (right_way[..., ::-1], (3 - right_way) % 3):  # mirrored, swapped
+        (warning,) = drawn((ribs, wrong.copy())).warnings
+        assert warning.startswith("rib_left_7 found to the right of the counterpart")
+
+
+@pytest.mark.parametrize(
+    ("liver", "spleen", "calibration", "winner"),
+    [
+        (1.0, 4.0, True, "liver"),
+        (4.0, 1.0, True, "spleen"),
+        (4.0, 1.0, False, "liver"),  # equal scores are settled by canonical id
+        (1.0, 4.0, False, "liver"),
+    ],
+)
+def test_of_equal_logits_the_calibrated_score_decides(
+    liver: float, spleen: float, calibration: bool, winner: str
+) -> None:
+    pair = [
+        replace(decoder, info=replace(decoder.info, temperature=temperature))
+        for decoder, temperature in (
+            (loaded("abdomen/liver@1", ["liver"]), liver),
+            (loaded("abdomen/spleen@1", ["spleen"]), spleen),
+        )
+    ]
+    everywhere = blank() + 1
+    for decoders in (pair, pair[::-1]):
+        found = drawn(*((d, everywhere) for d in decoders), calibration=calibration)
+        assert found.mask(winner).all()
+
+
+def test_the_policy_cleans_up_what_is_written_and_measured() -> None:
+    sides = ("kidney_left", "kidney_right")
+    kidneys = loaded("abdomen/kidneys@1", sides, learned=(), unions=(sides,))
+    liver = loaded("abdomen/liver@1", ["liver"])
+    two, one = blank(), blank()
+    two[:4, :3, :2], two[2:7, :3, 6:], two[7, 7, 3] = 1, 2, 1
+    one[3:6, 4:7, 3:6], one[0, 7, 7] = 1, 1
+    speckled = drawn((kidneys, two), (liver, one))
+    assert (speckled.mask("kidney").sum(), speckled.mask("liver").sum()) == (24 + 30 + 1, 27 + 1)
+    policy = MergePolicy.from_dict({"largest_component": ["kidney", "liver"]})
+    clean = drawn((kidneys, two), (liver, one), largest_component=policy.largest_component)
+    assert (clean.mask("kidney").sum(), clean.mask("liver").sum()) == (24 + 30, 27)
+    assert clean.results["kidney"].size.voxels == 24 + 30
+    assert clean.results["liver"].size.voxels == 27
+
+
 def test_what_no_decoder_has_learned_is_not_looked_for() -> None:
     half = loaded("abdomen/x@1", ["liver", "spleen"], learned=["liver"])
     assert model(half).segment(noise(), AFFINE).states["spleen"] is State.NOT_LOOKED_FOR
@@ -219,6 +348,28 @@ def test_states_by_what_the_scan_shows(scan: tuple[float, float], state: State) 
     where = {"liver": Range(0.3, 0.9, 0.2, 1.0)}
     never = loaded("abdomen/liver@1", ["liver"], ranges=where, favour=0)
     assert model(never, bpr=BPR).segment(ramp(*scan), AFFINE).states == {"liver": state}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "scan", "state"),
+    [
+        (None, (0.2, 0.6), State.ABSENT),
+        (Range(0.8, 0.9, 0.7, 1.0), (0.2, 0.6), State.ABSENT),
+        (None, (0.8, 1.0), State.OUT_OF_FIELD),
+        (Range(0.8, 0.9, 0.7, 1.0), (0.7, 1.0), State.ABSENT),
+    ],
+)
+def test_the_state_does_not_depend_on_which_of_two_decoders_comes_first(
+    theirs: Range | None, scan: tuple[float, float], state: State
+) -> None:
+    own = {"liver": Range(0.3, 0.5, 0.2, 0.6)}
+    imported = loaded(
+        "imported/organs@1", ["liver"], ranges={"liver": theirs} if theirs else None, favour=0
+    )
+    liver = loaded("abdomen/liver@1", ["liver"], seed=3, tier=1, ranges=own, favour=0)
+    for first, second in ((imported, liver), (replace(liver, tier=0), replace(imported, tier=1))):
+        both = model(first, second, bpr=BPR, anomaly_aware=True)
+        assert both.segment(ramp(*scan), AFFINE).states == {"liver": state}
 
 
 def test_slices_outside_the_widened_range_are_suppressed_and_counted() -> None:

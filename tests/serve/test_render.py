@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import nibabel as nib
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from matplotlib.image import imread
 
 from clnet.anatomy import vocabulary
+from clnet.serve.outcome import Outcome, ReleaseCard
 from clnet.serve.planes import AXIAL, CORONAL, SAGITTAL, Volume, draw_plane, telling_point
 from clnet.serve.render import WIDTH, Caption, render
+from clnet.serve.results import result_files
 
 SHAPE = (40, 32, 36)
 AFFINE = np.diag([-4.0, -4.0, 5.0, 1.0])  # axes already point left, back, head
@@ -46,6 +49,28 @@ def test_the_picture_has_its_width_and_every_labels_colour() -> None:
     for anatomy in ("liver", "spleen", "sacrum"):
         assert has_colour(image, vocabulary()[anatomy].colour)
     assert not has_colour(image, vocabulary()["pancreas"].colour)
+
+
+def test_a_union_without_a_name_has_the_colour_of_its_first_member() -> None:
+    ct, layers, names = body()
+    names["organ"][1] = "gallbladder+liver"
+    image = pixels(render(ct, AFFINE, layers, names, Caption()))
+    assert has_colour(image, vocabulary()["gallbladder"].colour)
+    assert not has_colour(image, vocabulary()["liver"].colour)
+
+
+def test_a_result_with_such_a_label_has_all_its_files() -> None:
+    ct, layers, names = body()
+    names["organ"][1] = "gallbladder+liver"
+    card = ReleaseCard("2026.11", "0" * 64, "starter", "", (), (), {}, "", {})
+    header = bytes(nib.Nifti1Header().binaryblock)
+    outcome = Outcome({}, names, {"warnings": []}, {})
+    files = result_files(ct, AFFINE, header, layers, outcome, card)
+    assert json.loads(files["labels.json"])["layers"]["organ"]["labels"]["1"] == {
+        "anatomy": "gallbladder+liver",
+        "name": "gallbladder+liver",
+        "colour": vocabulary()["gallbladder"].colour,
+    }
 
 
 def test_the_notice_is_to_be_seen() -> None:
