@@ -127,11 +127,12 @@ class Benchmark:
             judged = self.judge.networks(
                 "pruned", whole.sha256, lambda: model, everything, stage.part(0.0, 0.3)
             )
+            # beside the same parent, whose anatomies take their voxels first
             unpruned = self.judge.networks(
                 "dense",
                 whole.sha256 + dense_sha,
                 lambda: dense_model(registry, model, dense),
-                new,
+                everything,
                 stage.part(0.3, 0.45),
             )
             columns = {
@@ -151,7 +152,14 @@ class Benchmark:
         served = [d.decoder for d in model.decoders if d.served and d.decoder is not None]
         kept = held_out_figures(RELEASE)
         return summarise(
-            self.recipe, starter, judged, unpruned, columns, new, kept, sparsity(served)
+            self.recipe,
+            starter,
+            judged,
+            {name: found for name, found in unpruned.items() if name in new},
+            columns,
+            new,
+            kept,
+            sparsity(served),
         ) | {
             "release": whole.name,
             "decoders": len(whole.decoders),

@@ -53,7 +53,8 @@ class Figures:
         """
         self._new = channels_of(list(pruned.values()))
         unpruned = dense_model(registry, model, dense)
-        before = mean_dsc(scores_of(unpruned, scan, self._new) for scan in self.scans)
+        # of all anatomies, as they were served: those of the starter take their voxels first
+        before = mean_dsc(scores_of(unpruned, scan, self.anatomies) for scan in self.scans)
         after = mean_dsc(self._scores)
         self._delta = {name: after[name] - before[name] for name in self._new if name in before}
         self._stored = {name: v["pruned"] - v["dense"] for name, v in starter.items()}
