@@ -56,7 +56,7 @@ def deliver(run: PackRun, artefacts: Callable[[str], bytes]) -> list[Delivery]:
     curves = []
     if any(member.assignment.job.kind != "prune" for member in run.alive):
         bpr = decode_body_part_model(artefacts(run.first.bpr_sha256))
-        curves = body_part_curves(cases, bpr, run.plan)
+        curves = body_part_curves(cases, bpr)
     deliveries = []
     for member in run.members:
         if member.dropped:

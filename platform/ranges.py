@@ -14,33 +14,33 @@ from clnet.model.body_part import BodyPartModel
 from clnet.model.body_part_curve import BodyPartCurve, Range, ranges_from_labels
 from clnet.model.decoder import DecoderConfig
 from clnet.model.nnunet.inference import scan_curve
-from clnet.model.nnunet.plan import NnunetPlan
-from clnet.model.plan import Plan
 
 __all__ = ["body_part_curves", "joined", "labelled_slices", "measure_ranges"]
 
 Cases = Sequence[tuple[PlanStore, str]]
 
 
-def body_part_curves(cases: Cases, model: BodyPartModel, plan: Plan) -> list[BodyPartCurve]:
-    """The curve of every case, on the plan's grid."""
-    if isinstance(plan, NnunetPlan):
-        return [_imported_curve(store, case_id, model) for store, case_id in cases]
-    return [
-        model.curve(np.asarray(store.open(case_id).image, dtype=np.float32), plan.spacing)
-        for store, case_id in cases
-    ]
+def body_part_curves(cases: Cases, model: BodyPartModel) -> list[BodyPartCurve]:
+    """The curve of every case on its plan's slices, measured as inference measures a scan's.
+
+    From the stored HU: a plan's own intensities may clip what the body-part model looks at.
+    """
+    return [_case_curve(store, case_id, model) for store, case_id in cases]
 
 
-def _imported_curve(store: PlanStore, case_id: str, model: BodyPartModel) -> BodyPartCurve:
-    """The curve of the whole scan, on the slices that an imported plan keeps, in its order."""
+def _case_curve(store: PlanStore, case_id: str, model: BodyPartModel) -> BodyPartCurve:
+    """The curve of the whole scan, on the slices that the plan keeps, in their order."""
     planned, case = store.open(case_id), store.dataset.case(case_id)
     curve = scan_curve(model, case.ct(), case.spacing)
     own = slice_positions(case.shape[0], len(curve.scores), case.spacing[0])
     z_mm = planned.z_origin + planned.z_step * np.arange(planned.image.shape[planned.z_axis])
     nearest = np.abs(z_mm[:, None] - own).argmin(axis=1)
-    scores = np.interp(z_mm, own, curve.scores)
-    return replace(curve, scores=scores, patient=curve.patient[nearest])
+    return replace(
+        curve,
+        scores=np.interp(z_mm, own, curve.scores),
+        spacing_mm=abs(planned.z_step),
+        patient=curve.patient[nearest],
+    )
 
 
 def measure_ranges(
