@@ -20,6 +20,7 @@ SLOPES = (0.85, 1.2)  # of the usual slope: bodies differ by height
 SMOOTH_MM = 60.0
 BEND = 0.02  # how far a body may leave the straight line, in body heights
 SPREAD = 0.15  # scatter about the line at which the quality is zero
+TOP = 0.05  # below the top of the head within which a body may end, beside a curve's error
 BEYOND = 0.3  # body heights past either end at which a score means no torso or head
 FIT_SLICES = 300
 SCATTERED_LAYERS = frozenset({"gtv", "lns"})
@@ -84,14 +85,16 @@ class BodyPartCurve:
     def view(self) -> tuple[float, float]:
         """What the scan shows of a body: its span and half a slice to either side.
 
-        Endless where slices without a patient follow, as there the body itself ends.
+        Endless upwards where slices without a patient follow the top of the head, as there the
+        body itself ends. Never downwards, as it goes on below the pelvis; and air that follows
+        any other part was put there.
         """
         low, high = self.span
         half = (high - low) / max(1, 2 * (int(self.patient.sum()) - 1))
-        return (
-            -np.inf if self.patient.any() and not self.patient[0] else low - half,
-            np.inf if self.patient.any() and not self.patient[-1] else high + half,
-        )
+        ends = bool(self.patient.any()) and not self.patient[-1]
+        if ends and high >= 1 - self.error - TOP:
+            return low - half, np.inf
+        return low - half, high + half
 
     def on_grid(self, depth: int) -> NDArray[np.float64]:
         """Scores of `depth` slices that cut the same field of view."""
