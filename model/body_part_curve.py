@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import binary_dilation, gaussian_filter1d
 from scipy.stats import theilslopes
 
 __all__ = ["BodyPartCurve", "Range", "fit_curve", "ranges_from_labels"]
@@ -95,6 +95,22 @@ class BodyPartCurve:
         if ends and high >= 1 - self.error - TOP:
             return low - half, np.inf
         return low - half, high + half
+
+    def patient_on_grid(self, depth: int, margin_mm: float = 0.0) -> NDArray[np.bool_]:
+        """Which of `depth` slices of the same field of view show a patient, bool ``(depth,)``.
+
+        Args:
+            depth: number of slices.
+            margin_mm: how far beyond these slices count as well, the next slice at least where
+                it is not 0.
+        """
+        shown = self.patient
+        if margin_mm:
+            slices = max(1, round(margin_mm / self.spacing_mm))
+            shown = binary_dilation(shown, iterations=slices)
+        own = len(shown)
+        nearest = ((np.arange(depth) + 0.5) * own / depth).astype(int)
+        return np.asarray(shown[nearest], dtype=np.bool_)
 
     def on_grid(self, depth: int) -> NDArray[np.float64]:
         """Scores of `depth` slices that cut the same field of view."""

@@ -97,6 +97,15 @@ def test_slices_without_a_patient_are_told(model: BodyPartModel, phantoms: list[
     assert curve.view[1] == np.inf
 
 
+@pytest.mark.parametrize(("pixels", "shown"), [(20, True), (60, False)])
+def test_a_thin_part_is_a_patient_in_a_field_of_view_of_its_size(
+    model: BodyPartModel, pixels: int, shown: bool
+) -> None:
+    wrist = np.full((9, pixels, pixels), PLAN.air, np.float32)
+    wrist[:, 8:12, 8:12] = PLAN.normalise(np.array([50.0]))  # 23 cm2
+    assert (model.curve(wrist, SPACING).patient == shown).all()
+
+
 def test_nothing_but_air_is_not_trusted(model: BodyPartModel) -> None:
     curve = model.curve(np.full((9, 20, 20), PLAN.air, np.float32), SPACING)
     assert curve.quality == 0
