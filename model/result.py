@@ -33,7 +33,8 @@ __all__ = ["Effort", "Segmentation", "summarise"]
 
 UPSIDE_DOWN = (
     "the scan seems to be upside down: body-part scores fall towards the end that its header "
-    "calls superior; check the header. Body ranges were not applied"
+    "calls superior; check the header, unless the scan shows legs, which body-part models do not "
+    "know. Body ranges were not applied"
 )
 NO_PATIENT = "no slice shows a patient, so nothing was looked for in any; check the intensities"
 UNRECOGNISED = "body parts were not recognised (quality {:.2f}), so body ranges were not applied"

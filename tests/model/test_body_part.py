@@ -174,6 +174,22 @@ def test_a_few_slices_take_the_usual_slope() -> None:
     assert abs(curve.scores.mean() - 0.495) < 0.01
 
 
+def test_a_scan_too_short_to_check_is_not_trusted() -> None:
+    rising = 0.3 + np.arange(60) * 2 / 900
+    assert not fit_curve(rising[:50], 2.0, np.ones(50, bool), 1 / 900).trusted  # 98 mm
+    assert fit_curve(rising, 2.0, np.ones(60, bool), 1 / 900).trusted
+
+
+def test_falling_scores_are_upside_down_only_where_they_fit_a_body_that_is_turned() -> None:
+    every = np.ones(60, bool)
+    rising = 0.3 + np.arange(60) * 6 / 900
+    assert fit_curve(rising[::-1], 6.0, every, 1 / 900).upside_down
+    assert not fit_curve(rising, 6.0, every, 1 / 900).upside_down
+    scattered = rising + np.random.default_rng(0).normal(0, 0.3, 60)
+    for falls in (5 * rising, scattered):  # too steeply, and without a course
+        assert not fit_curve(falls[::-1], 6.0, every, 1 / 900).upside_down
+
+
 def test_scores_without_a_course_are_not_trusted() -> None:
     noise = np.random.default_rng(1).uniform(0, 1, 80)
     assert not fit_curve(noise, 6.0, np.ones(80, bool), 1 / 900).trusted
