@@ -64,7 +64,8 @@ def deliver(run: PackRun, artefacts: Callable[[str], bytes]) -> list[Delivery]:
             continue
         ranges: dict[str, Range] = {}
         if member.assignment.job.kind != "prune":
-            ranges = measure_ranges(member.assignment.config, cases, curves)
+            assignment = member.assignment
+            ranges = measure_ranges(assignment.config, assignment.unions, cases, curves)
         deliveries.append(_deliver(run, member, ranges, artefacts))
     return deliveries
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from clnet.anatomy import vocabulary
 from clnet.data_catalog import PlanStore
 from clnet.data_catalog.plan_grid import slice_positions
 from clnet.model.body_part import BodyPartModel
@@ -44,34 +45,52 @@ def _case_curve(store: PlanStore, case_id: str, model: BodyPartModel) -> BodyPar
 
 
 def measure_ranges(
-    config: DecoderConfig, cases: Cases, curves: Iterable[BodyPartCurve]
+    config: DecoderConfig,
+    unions: Iterable[tuple[str, ...]],
+    cases: Cases,
+    curves: Iterable[BodyPartCurve],
 ) -> dict[str, Range]:
-    """Range per channel name, from the slices that hold a label of the channel."""
-    labelled = (labelled_slices(config, store, case_id) for store, case_id in cases)
+    """Range per channel and per union, from the slices that hold a label of it.
+
+    Args:
+        config: of the decoder.
+        unions: leaves that labels taught only together, which it reports as their composite.
+        cases: it learned from.
+        curves: of the cases, in their order.
+    """
+    named = {vocabulary().composite_of(union): union for union in unions}
+    named |= {channel.name: channel.members for channel in config.channels}
+    labelled = (labelled_slices(named, config.layer, store, case_id) for store, case_id in cases)
     return ranges_from_labels(zip(curves, labelled, strict=True), config.layer)
 
 
 def labelled_slices(
-    config: DecoderConfig, store: PlanStore, case_id: str
+    named: Mapping[str, tuple[str, ...]], layer: str, store: PlanStore, case_id: str
 ) -> dict[str, NDArray[np.bool_]]:
-    """Channel name to the slices that hold it, bool ``(Z,)``.
+    """Name to the slices of a case that hold a label of its members, bool ``(Z,)``.
 
     Labels with an extent say nothing of where an anatomy ends, so they do not count; nor do
-    labels that reach beyond the channel.
+    labels that reach beyond the members.
+
+    Args:
+        named: name to leaf anatomies.
+        layer: of the labels.
+        store: of the case.
+        case_id: which.
     """
     case = store.open(case_id)
     found: dict[str, NDArray[np.bool_]] = {}
-    labels = np.asarray(case.labels.get(config.layer, 0))
-    for channel in config.channels:
+    labels = np.asarray(case.labels.get(layer, 0))
+    for name, members in named.items():
         values = [
             entry.value
-            for entry in case.contract.for_layer(config.layer)
-            if entry.within is None and set(entry.members) <= set(channel.members)
+            for entry in case.contract.for_layer(layer)
+            if entry.within is None and set(entry.members) <= set(members)
         ]
         if values:
             held = np.isin(labels, values)
             others = tuple(axis for axis in range(3) if axis != case.z_axis)
-            found[channel.name] = np.asarray(held.any(axis=others), dtype=np.bool_)
+            found[name] = np.asarray(held.any(axis=others), dtype=np.bool_)
     return found
 
 
