@@ -129,7 +129,8 @@ class BodyPartModel:
         network: the slice network, in evaluation mode.
         raw, heights: knots of the monotone map from raw scores to heights.
         per_mm: usual rise of the height per mm.
-        error: how far fitted scores were from known heights, 90th percentile.
+        error: how far fitted scores were from known heights, 90th percentile over cases that
+            were left out of the fit.
     """
 
     network: BodyPartNetwork

@@ -159,6 +159,20 @@ def test_a_calibration_without_heights_is_refused(model: BodyPartModel) -> None:
         calibrate(model, [(volume, SPACING, np.full(4, np.nan))])
 
 
+def test_the_error_is_measured_on_bodies_that_were_left_out(
+    model: BodyPartModel, phantoms: list[Phantom]
+) -> None:
+    known = [(image(p), SPACING, p.height) for p in phantoms]
+    missed = [
+        np.abs(calibrate(model, [*known[:i], *known[i + 1 :]]).scores(image(p), SPACING) - p.height)
+        for i, p in enumerate(phantoms)
+    ]
+    assert calibrate(model, known).error == np.percentile(np.concatenate(missed), 90)
+    alone = calibrate(model, known[:1])
+    fitted = np.abs(alone.scores(image(phantoms[0]), SPACING) - phantoms[0].height)
+    assert alone.error == np.percentile(fitted, 90)
+
+
 def test_single_slices_that_err_do_not_bend_the_curve() -> None:
     truth = 0.2 + np.arange(60) * 6 / 900
     noisy = truth + np.random.default_rng(0).normal(0, 0.02, 60)
