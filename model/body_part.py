@@ -29,6 +29,7 @@ __all__ = [
 WINDOWS_HU = ((-1000.0, -200.0), (-160.0, 240.0), (150.0, 1150.0))  # lung, soft tissue, bone
 PATIENT_HU = -300.0
 PATIENT_AREA_MM2 = 3000.0
+PATIENT_SHARE = 0.02  # of a slice: enough in small fields of view, of a wrist or a cut-out
 CROPPED = 0.6  # share of a slice's rim inside the patient at which it is a detail, not a section
 BATCH_SLICES = 64
 
@@ -128,7 +129,8 @@ class BodyPartModel:
         network: the slice network, in evaluation mode.
         raw, heights: knots of the monotone map from raw scores to heights.
         per_mm: usual rise of the height per mm.
-        error: how far fitted scores were from known heights, 90th percentile.
+        error: how far fitted scores were from known heights, 90th percentile over cases that
+            were left out of the fit.
     """
 
     network: BodyPartNetwork
@@ -186,7 +188,9 @@ class BodyPartModel:
             inside = volume[first : first + BATCH_SLICES] > threshold
             voxels.append(inside.sum(axis=(1, 2)))
             rims.append(_rim_shares(inside))
-        patient = np.concatenate(voxels) * spacing[1] * spacing[2] > PATIENT_AREA_MM2
+        pixel = spacing[1] * spacing[2]
+        least = min(PATIENT_AREA_MM2, PATIENT_SHARE * volume[0].size * pixel)
+        patient = np.concatenate(voxels) * pixel > least
         cropped = float(np.median(np.concatenate(rims))) > CROPPED
         heights = self.height_of(self.raw_scores(volume, spacing, check))
         curve = fit_curve(heights, spacing[0], patient, self.per_mm, self.error)

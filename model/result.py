@@ -33,8 +33,10 @@ __all__ = ["Effort", "Segmentation", "summarise"]
 
 UPSIDE_DOWN = (
     "the scan seems to be upside down: body-part scores fall towards the end that its header "
-    "calls superior; check the header. Body ranges were not applied"
+    "calls superior; check the header, unless the scan shows legs, which body-part models do not "
+    "know. Body ranges were not applied"
 )
+NO_PATIENT = "no slice shows a patient, so nothing was looked for in any; check the intensities"
 UNRECOGNISED = "body parts were not recognised (quality {:.2f}), so body ranges were not applied"
 
 SWAPPED = "{} found to the right of the counterpart: the scan may be mirrored; check the header"
@@ -72,6 +74,8 @@ class Segmentation:
         spacing: of the canonical grid (z, y, x), mm.
         curve: body-part scores of the scan, or None without a body-part model.
         gated: whether anatomies were confined to their body ranges.
+        patient_slices: first and last slice with a patient, counted along the scan's own axis
+            from head to feet or back; None if there is none or no body-part model.
         effort: what it took.
         window: how the scan was covered: mirroring, overlap, precision.
         device: that computed.
@@ -84,6 +88,7 @@ class Segmentation:
     spacing: Spacing
     curve: BodyPartCurve | None
     gated: bool
+    patient_slices: tuple[int, int] | None
     effort: Effort
     window: SlidingWindow
     device: torch.device
@@ -107,7 +112,7 @@ class Segmentation:
         if self.curve is None:
             return ()
         if not self.curve.patient.any():
-            return ("no slice shows a patient",)
+            return (NO_PATIENT,)
         if self.curve.upside_down:
             return (UPSIDE_DOWN,)
         if not self.curve.trusted:
@@ -157,6 +162,7 @@ class Segmentation:
                 "body_part_quality": self.curve.quality if self.curve is not None else None,
                 "upside_down": self.curve.upside_down if self.curve is not None else None,
                 "gated": self.gated,
+                "patient_slices": list(self.patient_slices) if self.patient_slices else None,
             },
             "inference": {
                 "mirror": "".join("zyx"[axis] for axis in sorted(self.window.mirror)),

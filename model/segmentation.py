@@ -47,6 +47,9 @@ from clnet.model.watch import Progress, Watch
 
 __all__ = ["SegmentationModel", "decoder_logits", "logits_sha256"]
 
+PATIENT_MARGIN_MM = 20.0
+"""Past slices that show a patient, where thin ends such as the vertex or toes may still lie."""
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentationModel:
@@ -123,7 +126,8 @@ class SegmentationModel:
         wanted = [d for d in served if any(o.anatomy in reported for o in outputs[d.ref])]
         curve = scan.curve
         gate = curve if self.policy.gating and curve is not None and curve.trusted else None
-        admitted = {d.ref: _admitted(outputs[d.ref], gate, scan.shape[0]) for d in wanted}
+        shown = _shown(curve, scan.shape[0])
+        admitted = {d.ref: _admitted(outputs[d.ref], gate, shown) for d in wanted}
         running = [d for d in wanted if admitted[d.ref].any()]
         watch.tell(0.05, f"running {len(running)} of {len(wanted)} decoders")
         contested = (
@@ -174,6 +178,7 @@ class SegmentationModel:
             spacing=scan.spacing,
             curve=curve,
             gated=gate is not None,
+            patient_slices=_patient_slices(curve, scan),
             effort=Effort(plan, scratch.bytes, stream.seconds),
             window=stream.window,
             device=self.encoder.device,
@@ -296,20 +301,43 @@ def _leaves(anatomies: Sequence[str]) -> list[frozenset[str]]:
     return [frozenset(known.leaves(name)) for name in anatomies]
 
 
+def _shown(curve: BodyPartCurve | None, depth: int) -> NDArray[np.bool_]:
+    """Slices of the scan that may hold a patient, ``(Z,)``: all if nothing looked for one."""
+    if curve is None:
+        return np.ones(depth, bool)
+    return curve.patient_on_grid(depth, PATIENT_MARGIN_MM)
+
+
+def _patient_slices(curve: BodyPartCurve | None, scan: Prepared) -> tuple[int, int] | None:
+    """First and last slice with a patient, counted along the scan's own axis."""
+    if curve is None or not curve.patient.any():
+        return None
+    depth = scan.shape[0]
+    first, last = (int(z) for z in np.flatnonzero(curve.patient_on_grid(depth))[[0, -1]])
+    backwards = scan.orientation.flips[0]
+    return (depth - 1 - last, depth - 1 - first) if backwards else (first, last)
+
+
 def _admitted(
-    outputs: Sequence[Output], curve: BodyPartCurve | None, depth: int
+    outputs: Sequence[Output], curve: BodyPartCurve | None, shown: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Slices of the scan that admit each output, ``(outputs, Z)``.
 
-    By its widened range, and past that by as much as the scores may be off.
+    Those that may hold a patient, and of them those in its widened range, and past that by as
+    much as the scores may be off.
+
+    Args:
+        outputs: of one decoder.
+        curve: to gate by, or None.
+        shown: slices that may hold a patient, whatever the scores, ``(Z,)``.
     """
-    admitted = np.ones((len(outputs), depth), bool)
+    admitted = np.tile(shown, (len(outputs), 1))
     if curve is not None:
-        scores = curve.on_grid(depth)
+        scores = curve.on_grid(len(shown))
         for row, output in zip(admitted, outputs, strict=True):
             if output.range is not None:
                 low, high = output.range.low - curve.error, output.range.high + curve.error
-                row[:] = (low <= scores) & (scores <= high)
+                row &= (low <= scores) & (scores <= high)
     return admitted
 
 

@@ -110,9 +110,12 @@ def state_of(voxels: int, where: Range | None, curve: BodyPartCurve | None) -> S
 
     Nothing found is *absent* only where the whole range p0.5 to p99.5 is known to be in view.
     Without a range or a trustworthy curve that is not known, and the state is *partly in view*.
+    A scan that shows no patient has everything *out of field*.
     """
     if voxels:
         return State.PRESENT
+    if curve is not None and not curve.patient.any():
+        return State.OUT_OF_FIELD
     if where is None or curve is None or not curve.trusted:
         return State.PARTLY_IN_VIEW
     low, high = curve.view

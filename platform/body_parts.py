@@ -48,7 +48,7 @@ def make_body_part_model(
         seed: of weights and sampling, and of which cases are left out of very many.
 
     Raises:
-        InputError: no case shows hips and skull whole and labelled, so that nothing says
+        InputError: no case shows both hips and skull whole and labelled, so that nothing says
             where 0 and 1 are.
     """
     every = [(store, case_id) for store in stores for case_id in store.case_ids]
@@ -103,18 +103,29 @@ def known_heights(case: PlannedCase) -> NDArray[np.float64] | None:
 
     0 is the lowest slice of the hips, 1 the highest of the skull.
     """
-    bottom = _slices(case, BOTTOM)
-    top = _slices(case, TOP)
+    bottom, top = _slices(case, BOTTOM), _slices(case, TOP)
     depth = case.image.shape[0]
     if not len(bottom) or not len(top) or bottom[0] == 0 or top[-1] == depth - 1:
         return None
     return np.asarray((np.arange(depth) - bottom[0]) / (top[-1] - bottom[0]), dtype=np.float64)
 
 
-def _slices(case: PlannedCase, anatomies: tuple[str, ...]) -> NDArray[np.intp]:
-    leaves = {leaf for name in anatomies for leaf in vocabulary().leaves(name)}
+def _slices(case: PlannedCase, landmark: tuple[str, ...]) -> NDArray[np.intp]:
+    """Slices that hold a landmark; none unless all that belongs to it is labelled, and whole.
+
+    A label with an extent ends where an annotator stopped, not where the bone does.
+    """
+    leaves = {leaf for name in landmark for leaf in vocabulary().leaves(name)}
+    held = np.zeros(case.image.shape[0], bool)
+    labelled: set[str] = set()
     for layer in case.contract.layers:
-        values = [e.value for e in case.contract.for_layer(layer) if set(e.members) <= leaves]
-        if values:
-            return np.flatnonzero(np.isin(case.labels[layer], values).any(axis=(1, 2)))
-    return np.array([], dtype=np.intp)
+        labels = np.asarray(case.labels[layer])
+        for entry in case.contract.for_layer(layer):
+            if entry.within is None and set(entry.members) <= leaves:
+                slices = (labels == entry.value).any(axis=(1, 2))
+                if slices.any():
+                    held |= slices
+                    labelled |= set(entry.members)
+    if labelled != leaves:
+        return np.array([], dtype=np.intp)
+    return np.flatnonzero(held)

@@ -56,7 +56,7 @@ def deliver(run: PackRun, artefacts: Callable[[str], bytes]) -> list[Delivery]:
     curves = []
     if any(member.assignment.job.kind != "prune" for member in run.alive):
         bpr = decode_body_part_model(artefacts(run.first.bpr_sha256))
-        curves = body_part_curves(cases, bpr, run.plan)
+        curves = body_part_curves(cases, bpr)
     deliveries = []
     for member in run.members:
         if member.dropped:
@@ -64,7 +64,8 @@ def deliver(run: PackRun, artefacts: Callable[[str], bytes]) -> list[Delivery]:
             continue
         ranges: dict[str, Range] = {}
         if member.assignment.job.kind != "prune":
-            ranges = measure_ranges(member.assignment.config, cases, curves)
+            assignment = member.assignment
+            ranges = measure_ranges(assignment.config, assignment.unions, cases, curves)
         deliveries.append(_deliver(run, member, ranges, artefacts))
     return deliveries
 

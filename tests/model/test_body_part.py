@@ -97,6 +97,15 @@ def test_slices_without_a_patient_are_told(model: BodyPartModel, phantoms: list[
     assert curve.view[1] == np.inf
 
 
+@pytest.mark.parametrize(("pixels", "shown"), [(20, True), (60, False)])
+def test_a_thin_part_is_a_patient_in_a_field_of_view_of_its_size(
+    model: BodyPartModel, pixels: int, shown: bool
+) -> None:
+    wrist = np.full((9, pixels, pixels), PLAN.air, np.float32)
+    wrist[:, 8:12, 8:12] = PLAN.normalise(np.array([50.0]))  # 23 cm2
+    assert (model.curve(wrist, SPACING).patient == shown).all()
+
+
 def test_nothing_but_air_is_not_trusted(model: BodyPartModel) -> None:
     curve = model.curve(np.full((9, 20, 20), PLAN.air, np.float32), SPACING)
     assert curve.quality == 0
@@ -150,6 +159,20 @@ def test_a_calibration_without_heights_is_refused(model: BodyPartModel) -> None:
         calibrate(model, [(volume, SPACING, np.full(4, np.nan))])
 
 
+def test_the_error_is_measured_on_bodies_that_were_left_out(
+    model: BodyPartModel, phantoms: list[Phantom]
+) -> None:
+    known = [(image(p), SPACING, p.height) for p in phantoms]
+    missed = [
+        np.abs(calibrate(model, [*known[:i], *known[i + 1 :]]).scores(image(p), SPACING) - p.height)
+        for i, p in enumerate(phantoms)
+    ]
+    assert calibrate(model, known).error == np.percentile(np.concatenate(missed), 90)
+    alone = calibrate(model, known[:1])
+    fitted = np.abs(alone.scores(image(phantoms[0]), SPACING) - phantoms[0].height)
+    assert alone.error == np.percentile(fitted, 90)
+
+
 def test_single_slices_that_err_do_not_bend_the_curve() -> None:
     truth = 0.2 + np.arange(60) * 6 / 900
     noisy = truth + np.random.default_rng(0).normal(0, 0.02, 60)
@@ -163,6 +186,22 @@ def test_a_few_slices_take_the_usual_slope() -> None:
     curve = fit_curve(np.array([0.5, 0.49]), 5.0, np.ones(2, bool), 1 / 900)
     np.testing.assert_allclose(np.diff(curve.scores), 5 / 900, rtol=0.5)
     assert abs(curve.scores.mean() - 0.495) < 0.01
+
+
+def test_a_scan_too_short_to_check_is_not_trusted() -> None:
+    rising = 0.3 + np.arange(60) * 2 / 900
+    assert not fit_curve(rising[:50], 2.0, np.ones(50, bool), 1 / 900).trusted  # 98 mm
+    assert fit_curve(rising, 2.0, np.ones(60, bool), 1 / 900).trusted
+
+
+def test_falling_scores_are_upside_down_only_where_they_fit_a_body_that_is_turned() -> None:
+    every = np.ones(60, bool)
+    rising = 0.3 + np.arange(60) * 6 / 900
+    assert fit_curve(rising[::-1], 6.0, every, 1 / 900).upside_down
+    assert not fit_curve(rising, 6.0, every, 1 / 900).upside_down
+    scattered = rising + np.random.default_rng(0).normal(0, 0.3, 60)
+    for falls in (5 * rising, scattered):  # too steeply, and without a course
+        assert not fit_curve(falls[::-1], 6.0, every, 1 / 900).upside_down
 
 
 def test_scores_without_a_course_are_not_trusted() -> None:

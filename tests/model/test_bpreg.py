@@ -88,6 +88,11 @@ def test_it_comes_back_from_its_bytes(folder: Path) -> None:
         back.raw_scores(volume, (5.0, 8.0, 8.0)), model.raw_scores(volume, (5.0, 8.0, 8.0))
     )
     assert (back.raw, back.heights, back.per_mm) == (model.raw, model.heights, model.per_mm)
+    assert back.error == model.error
+
+
+def test_its_scores_are_not_taken_for_exact(folder: Path) -> None:
+    assert read_bpreg(folder).error == 0.05
 
 
 class Payload:

@@ -473,6 +473,55 @@ def test_an_untrusted_curve_does_not_gate_and_says_so() -> None:
     assert "upside down" in result.warnings[0]
 
 
+class SeesAir(KnownHeights):
+    """Heights as above, and no patient in slices below -300 HU; the heights are not trusted."""
+
+    def curve(
+        self,
+        volume: np.ndarray,
+        spacing: tuple[float, float, float],
+        check: Callable[[], None] | None = None,
+    ) -> BodyPartCurve:
+        known = super().curve(volume, spacing, check)
+        return replace(known, patient=known.scores > -0.3, quality=0.0)
+
+
+SEES_AIR = SeesAir(BPR.network, BPR.raw, BPR.heights, BPR.per_mm)
+ALWAYS = loaded("abdomen/liver@1", ["liver"], favour=1)
+AIR = np.full((16, 14, 15), -1000, np.int16)  # 60 mm
+
+
+def test_slices_without_a_patient_hold_no_anatomy_whatever_the_scores() -> None:
+    ct = np.concatenate((ramp(0.2, 0.4), AIR), axis=2)
+    result = model(ALWAYS, bpr=SEES_AIR).segment(ct, AFFINE)
+    found = result.mask("liver").any(axis=(0, 1))
+    assert not result.gated
+    assert found[:20].all()
+    assert not found[20 + 6 :].any()  # 20 mm of margin are five of its slices
+    assert result.statistics()["scan"]["patient_slices"] == [0, 19]
+    upside = np.diag([-3.0, -3.0, -4.0, 1.0])
+    turned = model(ALWAYS, bpr=SEES_AIR).segment(ct[..., ::-1], upside)
+    assert turned.statistics()["scan"]["patient_slices"] == [15, 34]
+
+
+def test_a_scan_of_nothing_but_air_is_not_segmented() -> None:
+    texts: list[str] = []
+    result = model(ALWAYS, SPLEEN, bpr=SEES_AIR).segment(
+        AIR, AFFINE, progress=lambda done, text: texts.append(text)
+    )
+    assert "running 0 of 2 decoders" in texts
+    assert not result.labels["organ"].any()
+    assert set(result.states.values()) == {State.OUT_OF_FIELD}
+    assert "no slice shows a patient" in result.warnings[0]
+    assert result.statistics()["scan"]["patient_slices"] is None
+
+
+def test_without_a_body_part_model_every_slice_is_segmented() -> None:
+    result = model(ALWAYS).segment(AIR, AFFINE)
+    assert result.mask("liver").all()
+    assert result.statistics()["scan"]["patient_slices"] is None
+
+
 def test_no_label_depends_on_the_memory_budget() -> None:
     ct = noise((40, 36, 44), seed=5)
     many = loaded(

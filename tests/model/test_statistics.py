@@ -20,12 +20,15 @@ from clnet.model.statistics import (
 )
 
 
-def curve(low: float, high: float, quality: float = 1.0, air: int = 0) -> BodyPartCurve:
-    """A scan from score `low` to `high`, with `air` slices past its upper end."""
-    patient = np.ones(21 + air, bool)
-    patient[21:] = False
+def curve(
+    low: float, high: float, quality: float = 1.0, air: int = 0, below: int = 0
+) -> BodyPartCurve:
+    """A scan from score `low` to `high`, `air` slices past its upper end, and some `below`."""
+    patient = np.zeros(below + 21 + air, bool)
+    patient[below : below + 21] = True
     step = (high - low) / 20
-    return BodyPartCurve(low + step * np.arange(21 + air), 6.0, patient, quality, False)
+    scores = low + step * (np.arange(len(patient)) - below)
+    return BodyPartCurve(scores, 6.0, patient, quality, False)
 
 
 LIVER = Range(0.3, 0.45, 0.26, 0.49)
@@ -57,7 +60,7 @@ def test_without_a_range_nothing_can_be_called_absent() -> None:
     assert state_of(0, None, curve(0.0, 1.0)) is State.PARTLY_IN_VIEW
 
 
-def test_beyond_the_last_slice_with_a_patient_nothing_is_cut_off() -> None:
+def test_beyond_the_top_of_the_head_nothing_is_cut_off() -> None:
     brain = Range(0.88, 1.0, 0.85, 1.03)
     assert state_of(0, brain, curve(0.5, 0.97)) is State.PARTLY_IN_VIEW
     assert state_of(0, brain, curve(0.5, 0.97, air=3)) is State.ABSENT
@@ -84,6 +87,14 @@ def test_of_several_decoders_the_ranges_of_all_say_what_is_known(
     for order in (ranges, ranges[::-1]):
         assert shared_state(0, order, curve(0.25, 0.6)) is state
         assert shared_state(7, order, curve(0.25, 0.6)) is State.PRESENT
+
+
+def test_air_that_pads_a_scan_does_not_widen_what_it_shows() -> None:
+    brain = Range(0.88, 1.0, 0.85, 1.03)
+    assert state_of(0, LIVER, curve(0.6, 1.0, below=3)) is State.OUT_OF_FIELD
+    assert state_of(0, LIVER, curve(0.4, 0.6, below=3)) is State.PARTLY_IN_VIEW
+    assert state_of(0, brain, curve(0.2, 0.5, air=3)) is State.OUT_OF_FIELD
+    assert state_of(0, brain, curve(0.2, 0.9, air=3)) is State.PARTLY_IN_VIEW
 
 
 def test_a_composite_is_absent_only_if_every_part_is() -> None:
