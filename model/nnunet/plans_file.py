@@ -16,8 +16,13 @@ __all__ = ["NetworkPlan", "Target", "network_plan", "read_json", "targets_of"]
 
 MOST_BYTES = 64 << 20
 RESAMPLING = "resample_data_or_seg_to_shape"
-READERS = {"NibabelIOWithReorient": "RAS"}
-"""Readers that turn a scan before the network sees it; all others take it as stored."""
+READERS = {
+    "SimpleITKIO": AS_STORED,
+    "NibabelIO": AS_STORED,
+    "SimpleITKIOWithReorient": "RAS",
+    "NibabelIOWithReorient": "RAS",
+}
+"""How the readers of nnU-Net 2.8 for CT volumes turn a scan before the network sees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,6 @@ def _plan(
     if logits["order"] != 1 or image["force_separate_z"] != logits["force_separate_z"]:
         raise Incompatible(f"plans.json: logits resampled by {logits} are not supported")
     intensity = properties["0"] if schemes[0] == "CTNormalization" else {}
-    reader = str(plans.get("image_reader_writer", ""))
     a, b, c = (float(v) for v in chosen["spacing"])
     p, q, r = (int(v) for v in chosen["patch_size"])
     s, t, u = (int(v) for v in plans["transpose_forward"])
@@ -157,7 +161,7 @@ def _plan(
         ),
         mean=float(intensity.get("mean", 0.0)),
         std=max(float(intensity.get("std", 1.0)), 1e-8),
-        orientation=orientation or READERS.get(reader, AS_STORED),
+        orientation=orientation or _orientation(plans),
         transpose=(s, t, u),
         scheme=str(schemes[0]),
         masked=bool(masks[0]),
@@ -166,6 +170,17 @@ def _plan(
         logits_order_z=logits["order_z"],
         separate_z=image["force_separate_z"],
     )
+
+
+def _orientation(plans: Mapping[str, Any]) -> str:
+    reader = plans.get("image_reader_writer")
+    if not isinstance(reader, str) or reader not in READERS:
+        raise Incompatible(
+            f"plans.json: image_reader_writer {reader!r}: not known how it turns scans, as it is "
+            f"of {', '.join(READERS)}; give orientation, the axis codes that the network saw "
+            f"(such as RAS), or {AS_STORED!r}"
+        )
+    return READERS[reader]
 
 
 def _resampling(chosen: Mapping[str, Any], what: str, orders: tuple[int, int]) -> dict[str, Any]:

@@ -59,10 +59,21 @@ def test_plan_and_channels_are_those_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_turns_scans_is_obeyed(tmp_path: Path) -> None:
-    plans = tiny_plans(image_reader_writer="NibabelIOWithReorient")
-    assert read_result_folder(write_result(tmp_path, plans), GROUP).plan.orientation == "RAS"
+    for reader in ("NibabelIOWithReorient", "SimpleITKIOWithReorient"):
+        plans = tiny_plans(image_reader_writer=reader)
+        assert read_result_folder(write_result(tmp_path, plans), GROUP).plan.orientation == "RAS"
     told = read_result_folder(write_result(tmp_path), GROUP, orientation="LPI")
     assert told.plan.orientation == "LPI"
+
+
+@pytest.mark.parametrize("reader", ["Tiff3DIO", "MyReaderWithReorient", None])
+def test_readers_that_are_not_known_need_an_orientation(tmp_path: Path, reader: str | None) -> None:
+    folder = write_result(tmp_path, tiny_plans(image_reader_writer=reader))
+    with pytest.raises(Incompatible, match=r"image_reader_writer .*give orientation"):
+        read_result_folder(folder, GROUP)
+    for orientation in ("RAS", "as stored"):
+        told = read_result_folder(folder, GROUP, orientation=orientation)
+        assert told.plan.orientation == orientation
 
 
 def test_plans_of_before_named_architectures_are_read(tmp_path: Path) -> None:
