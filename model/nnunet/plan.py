@@ -92,9 +92,19 @@ class NnunetPlan(Plan):
         As nnU-Net chooses: the one coarse axis of the scan if it is far coarser than another,
         else of the plan.
         """
+        return self._coarse_axis(spacing, self.spacing)
+
+    def separate_axis_back(self, spacing: Spacing) -> int | None:
+        """:meth:`separate_axis` of logits, which go from the plan's spacing back to the scan's.
+
+        nnU-Net chooses again, the plan first, and may choose another axis.
+        """
+        return self._coarse_axis(self.spacing, spacing)
+
+    def _coarse_axis(self, source: Spacing, target: Spacing) -> int | None:
         if self.separate_z is False:
             return None
-        candidates = [spacing] if self.separate_z else [spacing, self.spacing]
+        candidates = [source] if self.separate_z else [source, target]
         for values in candidates:
             if self.separate_z or max(values) / min(values) > ANISOTROPIC:
                 coarse = [axis for axis, v in enumerate(values) if max(values) / v == 1]

@@ -188,6 +188,23 @@ def test_mirrored_windows_give_what_nnunets_augmentation_gives(
     assert by_name.statistics()["inference"]["overlap"] == 0.5
 
 
+def resampled(**changes: Any) -> dict[str, Any]:
+    """Fields of a configuration: nnU-Net's spline resampling with other arguments."""
+    kwargs = {"order": 3, "order_z": 0, "force_separate_z": None, **changes}
+    return {
+        "resampling_fn_data_kwargs": {"is_seg": False, **kwargs},
+        "resampling_fn_seg_kwargs": {"is_seg": True, **kwargs, "order": 1},
+        "resampling_fn_probabilities_kwargs": {"is_seg": False, **kwargs, "order": 1},
+    }
+
+
+def turned(image: Path, path: Path) -> Path:
+    """The scan stored in another order of axes, some of which run backwards."""
+    scan = nibabel.load(image)
+    nibabel.save(scan.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]])), path)
+    return path
+
+
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "residual, transposed": (
         configured(
@@ -200,6 +217,15 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "separate z": (
         configured(tiny_plans(), spacing=[12.0, 3.5, 3.5], patch_size=[8, 32, 32]),
+        tiny_dataset(),
+    ),
+    "separate z where the scan is as fine in all axes": (
+        configured(
+            tiny_plans(),
+            spacing=[12.0, 3.5, 3.5],
+            patch_size=[8, 32, 32],
+            **resampled(force_separate_z=True),
+        ),
         tiny_dataset(),
     ),
     "regions, z-score, padded": (
@@ -226,15 +252,43 @@ def test_other_plans_give_what_nnunet_gives(
     compare(released(hub, result), result, scan[0], root, "0")
 
 
+@pytest.mark.parametrize("forced", [None, True])
+def test_coronal_slices_far_apart_give_what_nnunet_gives(
+    hub: clnet.Hub, scan: tuple[Path, Path], root: Path, tmp_path: Path, forced: bool | None
+) -> None:
+    # planes are taken alone along the scan's axis there, and along the plan's on the way back
+    coronal = tmp_path / "coronal.nii.gz"
+    nibabel.save(nibabel.load(scan[0]).slicer[:, ::4], coronal)
+    plans = configured(
+        tiny_plans(),
+        spacing=[12.0, 3.5, 3.5],
+        patch_size=[8, 32, 32],
+        **resampled(force_separate_z=forced),
+    )
+    result = write_result(tmp_path, plans)
+    compare(released(hub, result), result, coronal, root, "0")
+
+
+@pytest.mark.parametrize("reader", ["SimpleITKIOWithReorient", "NibabelIOWithReorient"])
+def test_readers_that_turn_scans_give_what_nnunet_gives(
+    hub: clnet.Hub, scan: tuple[Path, Path], root: Path, tmp_path: Path, reader: str
+) -> None:
+    other = turned(scan[0], tmp_path / "turned.nii.gz")
+    plans = configured(
+        tiny_plans(image_reader_writer=reader), spacing=[5.0, 6.0, 7.0], patch_size=[16, 16, 16]
+    )
+    result = write_result(tmp_path, plans)
+    compare(released(hub, result), result, other, root, "0")
+
+
 def test_a_scan_turned_flipped_and_padded_with_zeros_gives_the_same(
     hub: clnet.Hub, scan: tuple[Path, Path], root: Path, tmp_path: Path
 ) -> None:
-    image = nibabel.load(scan[0])
-    turned = image.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
-    array = np.asarray(turned.dataobj).copy()
+    image = nibabel.load(turned(scan[0], tmp_path / "turned.nii.gz"))
+    array = np.asarray(image.dataobj).copy()
     array[:7], array[:, -5:] = 0, 0
-    path = tmp_path / "turned.nii.gz"
-    nibabel.save(nibabel.Nifti1Image(array, turned.affine), path)
+    path = tmp_path / "padded.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(array, image.affine), path)
     plans = configured(tiny_plans(), spacing=[5.0, 6.0, 7.0], patch_size=[16, 16, 16])
     result = write_result(tmp_path, plans)
     compare(released(hub, result), result, path, root, "0")

@@ -162,6 +162,18 @@ def test_planes_far_apart_are_resampled_on_their_own(
     assert plan(spacing=target, separate_z=False).separate_axis(spacing) is None
 
 
+def test_logits_go_back_along_an_axis_of_their_own() -> None:
+    coronal, own = (3.0, 12.0, 3.0), plan(spacing=(12.0, 3.5, 3.5))
+    assert (own.separate_axis(coronal), own.separate_axis_back(coronal)) == (1, 0)
+    forced = plan(spacing=(12.0, 3.5, 3.5), separate_z=True)
+    assert forced.separate_axis((2.0, 2.0, 2.0)) is None
+    assert forced.separate_axis_back((2.0, 2.0, 2.0)) == 0
+    ct = np.random.default_rng(8).integers(1, 100, (24, 6, 14)).astype(np.int16)
+    prepared = prepare(ct, coronal, orientation_from("LPS"), own, Scratch())
+    nearest = [bool(np.isin(matrix.toarray(), (0, 1)).all()) for matrix in prepared.back]
+    assert nearest == [True, False, False]
+
+
 plans = st.builds(
     plan,
     spacing=st.tuples(*[st.floats(1.0, 6.0)] * 3),
