@@ -36,6 +36,8 @@ class NnunetPlan(Plan):
         logits_order_z: across planes, 1 linear or 0 nearest, for logits on their way back.
         separate_z: whether planes are resampled on their own; None where spacings differ by
             more than a factor of 3.
+        mirror: the network's axes along which windows may be seen mirrored: those that it was
+            trained on mirrored. All in plans that do not say.
     """
 
     orientation: str = AS_STORED
@@ -46,6 +48,7 @@ class NnunetPlan(Plan):
     order_z: int = 0
     logits_order_z: int = 0
     separate_z: bool | None = None
+    mirror: tuple[int, ...] = (0, 1, 2)
 
     def _check_orientation(self) -> None:
         codes = [{"L": "R", "P": "A", "I": "S"}.get(c, c) for c in self.orientation]
@@ -59,6 +62,8 @@ class NnunetPlan(Plan):
             raise Incompatible(
                 f"plan: normalisation {self.scheme!r} is not one of {', '.join(SCHEMES)}"
             )
+        if not set(self.mirror) <= {0, 1, 2} or len(set(self.mirror)) != len(self.mirror):
+            raise InputError(f"plan: mirror {self.mirror}: axes among 0, 1, 2 expected")
         orders = (self.order in range(6), self.order_z in (0, 1), self.logits_order_z in (0, 1))
         if not all(orders):
             raise Incompatible(

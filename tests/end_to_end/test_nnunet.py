@@ -188,6 +188,28 @@ def test_mirrored_windows_give_what_nnunets_augmentation_gives(
     assert by_name.statistics()["inference"]["overlap"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("allowed", "used"), [((2,), "y"), ((0, 1), "zx"), (None, "")], ids=["one", "two", "none"]
+)
+def test_windows_are_mirrored_along_the_axes_that_the_checkpoint_allows(
+    hub: clnet.Hub,
+    scan: tuple[Path, Path],
+    root: Path,
+    tmp_path: Path,
+    allowed: tuple[int, ...] | None,
+    used: str,
+) -> None:
+    other = turned(scan[0], tmp_path / "turned.nii.gz")  # read as x, z, y
+    plans = configured(tiny_plans(), spacing=[6.0, 6.0, 6.0], patch_size=[16, 16, 20])
+    extra = {"inference_allowed_mirroring_axes": allowed}
+    result = write_result(tmp_path, plans, extra=extra)
+    model = released(hub, result)
+    mirrored = replace(model, window=replace(model.window, mirror=(0, 1, 2)))
+    compare(mirrored, result, other, root, "0", mirror=True)
+    found = hub.segment(other, "of-tiny", mirror="zyx")
+    assert found.statistics()["inference"]["mirror"] == used
+
+
 def resampled(**changes: Any) -> dict[str, Any]:
     """Fields of a configuration: nnU-Net's spline resampling with other arguments."""
     kwargs = {"order": 3, "order_z": 0, "force_separate_z": None, **changes}

@@ -76,6 +76,22 @@ def test_readers_that_are_not_known_need_an_orientation(tmp_path: Path, reader: 
         assert told.plan.orientation == orientation
 
 
+def test_axes_to_mirror_are_those_of_the_checkpoint(tmp_path: Path) -> None:
+    folder = write_result(tmp_path)
+    assert read_result_folder(folder, GROUP).plan.mirror == (0, 1, 2)
+    for allowed, kept in (([1, 0], (0, 1)), (None, ())):
+        change = {"inference_allowed_mirroring_axes": allowed}
+        resave(folder, lambda content, change=change: content.update(change))  # type: ignore[misc]
+        assert read_result_folder(folder, GROUP).plan.mirror == kept
+    resave(folder, lambda content: content.pop("inference_allowed_mirroring_axes"))
+    assert read_result_folder(folder, GROUP).plan.mirror == ()
+    for wrong in ((0, 3), "zyx", 1, ["0"]):
+        change = {"inference_allowed_mirroring_axes": wrong}
+        resave(folder, lambda content, change=change: content.update(change))  # type: ignore[misc]
+        with pytest.raises(InputError, match="inference_allowed_mirroring_axes"):
+            read_result_folder(folder, GROUP)
+
+
 def test_plans_of_before_named_architectures_are_read(tmp_path: Path) -> None:
     folder = write_result(tmp_path)
     old = tiny_plans()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from clnet.errors import Cancelled
+from clnet.errors import Cancelled, InputError
 from clnet.model.body_part import BodyPartConfig, BodyPartModel, build_body_part_network
 from clnet.model.geometry import canonical_view, orientation_from, orientation_of, to_canonical
 from clnet.model.inference import SlidingWindow
@@ -266,3 +266,11 @@ def test_a_plan_survives_json() -> None:
     own = plan(transpose=(2, 0, 1), orientation="RAS", separate_z=True)
     assert NnunetPlan.from_dict(own.to_dict()) == own
     assert own.sha256 != plan().sha256
+
+
+def test_a_plan_that_says_no_axes_to_mirror_allows_all() -> None:
+    before = plan().to_dict()
+    del before["mirror"]
+    assert NnunetPlan.from_dict(before) == plan(mirror=(0, 1, 2))
+    with pytest.raises(InputError, match="mirror"):
+        plan(mirror=(0, 3))
