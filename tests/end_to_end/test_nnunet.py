@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -386,6 +387,25 @@ def test_the_command_imports_and_says_what_is_next(hub: clnet.Hub, tmp_path: Pat
     assert hub.decoders.get("imported/mine").learned == ("liver", "spleen")
     refused = CliRunner().invoke(app, [*command, *where])
     assert refused.exit_code == 2  # terms must be declared
+
+
+def test_a_corrected_mapping_gives_the_next_decoder_and_says_so(
+    hub: clnet.Hub, tmp_path: Path
+) -> None:
+    result, mapping = modest(tmp_path), tmp_path / "mapping.yaml"
+    first = hub.encoders.import_nnunet(result, "CC0-1.0", "mine")
+    assert (first.ref, first.decoder.ref) == ("encoder/mine@1", "imported/mine@1")
+    mapping.write_text("spleen: pancreas\n")
+    command = ["encoders", "import-nnunet", str(result), "--name", "mine", "--licence", "CC0-1.0"]
+    where = ["--workspace", str(hub.workspace.root), "--json"]
+    done = CliRunner().invoke(app, [*command, "--mapping", str(mapping), *where])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.output)
+    assert (told["encoder"], told["decoder"]) == ("encoder/mine@1", "imported/mine@2")
+    assert told["next"].endswith("imported/mine@2")
+    assert hub.decoders.get("imported/mine@2").learned == ("liver", "pancreas")
+    again = CliRunner().invoke(app, [*command, *where])
+    assert json.loads(again.output)["decoder"] == "imported/mine@1"
 
 
 def test_an_import_needs_terms_and_a_body_part_model(tmp_path: Path) -> None:
