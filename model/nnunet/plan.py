@@ -13,7 +13,7 @@ from clnet.errors import Incompatible, InputError
 from clnet.model.geometry import Orientation, Shape, Spacing, orientation_from
 from clnet.model.plan import Plan
 
-__all__ = ["AS_STORED", "SCHEMES", "NnunetPlan"]
+__all__ = ["ANISOTROPIC", "AS_STORED", "SCHEMES", "NnunetPlan"]
 
 AS_STORED = "as stored"
 SCHEMES = ("CTNormalization", "ZScoreNormalization", "RescaleTo01Normalization", "NoNormalization")
@@ -25,7 +25,7 @@ class NnunetPlan(Plan):
     """A plan whose ``spacing`` and ``patch_size`` are in the network's own axis order.
 
     A scan is brought to `orientation`, its axes are permuted by `transpose`, it is cropped to
-    what is not zero, normalised, and resampled by splines.
+    what is not zero, normalised, and resampled by splines (order 1: linearly).
 
     Attributes:
         orientation: axis codes that the network saw, or ``as stored``: whatever a file has.
@@ -36,6 +36,7 @@ class NnunetPlan(Plan):
         logits_order_z: across planes, 1 linear or 0 nearest, for logits on their way back.
         separate_z: whether planes are resampled on their own; None where spacings differ by
             more than a factor of 3.
+        resampled: whether scans are brought to `spacing` at all; if not, it says nothing.
         mirror: the network's axes along which windows may be seen mirrored: those that it was
             trained on mirrored. All in plans that do not say.
     """
@@ -48,6 +49,7 @@ class NnunetPlan(Plan):
     order_z: int = 0
     logits_order_z: int = 0
     separate_z: bool | None = None
+    resampled: bool = True
     mirror: tuple[int, ...] = (0, 1, 2)
 
     def _check_orientation(self) -> None:
@@ -118,6 +120,8 @@ class NnunetPlan(Plan):
 
     def grid(self, shape: Shape, spacing: Spacing) -> Shape:
         """Voxels of a cropped scan of `shape` and `spacing`, both in the network's order."""
+        if not self.resampled:
+            return shape
         a, b, c = (
             max(1, round(old / new * size))
             for size, old, new in zip(shape, spacing, self.spacing, strict=True)

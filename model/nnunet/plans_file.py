@@ -10,12 +10,17 @@ from typing import Any
 
 from clnet.errors import Incompatible, InputError, NotFound
 from clnet.model.nnunet.network import NnunetEncoderConfig
-from clnet.model.nnunet.plan import AS_STORED, NnunetPlan
+from clnet.model.nnunet.plan import ANISOTROPIC, AS_STORED, NnunetPlan
 
 __all__ = ["NetworkPlan", "Target", "network_plan", "read_json", "targets_of"]
 
 MOST_BYTES = 64 << 20
-RESAMPLING = "resample_data_or_seg_to_shape"
+SPLINES, TORCH, NO_RESAMPLING = (
+    "resample_data_or_seg_to_shape",
+    "resample_torch_fornnunet",
+    "no_resampling_hack",
+)
+"""Resampling functions: of nnU-Net's default planner, and of its alternatives."""
 READERS = {
     "SimpleITKIO": AS_STORED,
     "NibabelIO": AS_STORED,
@@ -146,8 +151,14 @@ def _plan(
         properties = plans["foreground_intensity_properties_by_modality"]
     image = _resampling(chosen, "data", orders=(3, 0))
     logits = _resampling(chosen, "probabilities", orders=(1, 0))
-    if logits["order"] != 1 or image["force_separate_z"] != logits["force_separate_z"]:
-        raise Incompatible(f"plans.json: logits resampled by {logits} are not supported")
+    functions = chosen["resampling_fn_data"], chosen["resampling_fn_probabilities"]
+    same = image["force_separate_z"] == logits["force_separate_z"]
+    resampled = NO_RESAMPLING not in functions
+    if logits["order"] != 1 or not same or (not resampled and len(set(functions)) > 1):
+        raise Incompatible(
+            f"plans.json: images resampled by {functions[0]} {image} and logits by {functions[1]} "
+            f"{logits} are not supported"
+        )
     intensity = properties["0"] if schemes[0] == "CTNormalization" else {}
     a, b, c = (float(v) for v in chosen["spacing"])
     p, q, r = (int(v) for v in chosen["patch_size"])
@@ -169,6 +180,7 @@ def _plan(
         order_z=image["order_z"],
         logits_order_z=logits["order_z"],
         separate_z=image["force_separate_z"],
+        resampled=resampled,
     )
 
 
@@ -184,17 +196,35 @@ def _orientation(plans: Mapping[str, Any]) -> str:
 
 
 def _resampling(chosen: Mapping[str, Any], what: str, orders: tuple[int, int]) -> dict[str, Any]:
+    """Orders of interpolation within and across planes, and whether planes are taken alone.
+
+    Torch's trilinear interpolation, as nnU-Net calls it, is that by splines of order 1: a product
+    of one matrix per axis, corners not aligned, no low-pass, the nearest plane across.
+    """
     function = chosen[f"resampling_fn_{what}"]
-    if function != RESAMPLING:
+    given = dict(chosen.get(f"resampling_fn_{what}_kwargs") or {})
+    # what segmentations are resampled by says nothing of images and logits
+    for key in ("is_seg", "memefficient_seg_resampling"):
+        given.pop(key, None)
+    known: dict[str, Any]
+    if function == SPLINES:
+        known = {"order": orders[0], "order_z": orders[1], "force_separate_z": False}
+    elif function == TORCH:
+        known = {"force_separate_z": None}
+    elif function == NO_RESAMPLING:
+        known = {}
+    else:
         raise Incompatible(
-            f"plans.json: resampling_fn_{what} {function!r}: only {RESAMPLING} is supported"
+            f"plans.json: resampling_fn_{what} {function!r}: only {SPLINES}, {TORCH} and "
+            f"{NO_RESAMPLING} are supported"
         )
-    given = {"order": orders[0], "order_z": orders[1], "force_separate_z": False}
-    given |= chosen.get(f"resampling_fn_{what}_kwargs") or {}
-    given.pop("is_seg", None)
-    if set(given) != {"order", "order_z", "force_separate_z"}:
-        raise Incompatible(f"plans.json: resampling_fn_{what}_kwargs {given} are not supported")
-    return given
+    threshold = given.pop("separate_z_anisotropy_threshold", ANISOTROPIC)
+    if not set(given) <= set(known) or threshold != ANISOTROPIC:
+        raise Incompatible(
+            f"plans.json: resampling_fn_{what}_kwargs {chosen[f'resampling_fn_{what}_kwargs']} "
+            "are not supported"
+        )
+    return {"order": 1, "order_z": 0, "force_separate_z": None, **known, **given}
 
 
 def _architecture(chosen: Mapping[str, Any]) -> NnunetEncoderConfig:
