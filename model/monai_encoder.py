@@ -20,7 +20,10 @@ from clnet.model.geometry import orientation_from
 __all__ = ["ARGUMENTS", "SegResNetConfig", "SegResNetEncoder", "checked_orientation"]
 
 ACTIVATIONS, NORMS = ("RELU", "LEAKYRELU", "ELU", "GELU"), ("GROUP", "INSTANCE", "BATCH")
-ARGUMENTS = ("spatial_dims", "in_channels", "init_filters", "blocks_down", "act", "norm", "norm_name")
+ARGUMENTS = (
+    *("spatial_dims", "in_channels", "init_filters", "blocks_down"),
+    *("act", "norm", "norm_name"),
+)
 """What of a SegResNet's arguments makes a difference to its encoder."""
 
 MOST_STAGES, MOST_BLOCKS, MOST_FILTERS = 8, 16, 512
