@@ -34,6 +34,7 @@ from clnet.model.inference import (
 from clnet.model.memory import asked_budget, default_budget, needs
 from clnet.model.merge import Codebook, contests
 from clnet.model.nnunet.inference import imported_window
+from clnet.model.nnunet.plan import NnunetPlan
 from clnet.model.outputs import Output, ignored_channels, outputs_of
 from clnet.model.plan import Plan
 from clnet.model.policy import MergePolicy
@@ -233,8 +234,8 @@ class SegmentationModel:
         """The scan with the decoders that are wanted, by ref on plan slices, and their support."""
         running = [decoder for decoder in self.decoders if decoder.ref in slices]
         window = self.window
-        if scan.frame is not None:
-            window = imported_window(window, scan.frame, self.encoder)
+        if scan.frame is not None and isinstance(self.plan, NnunetPlan):
+            window = imported_window(window, scan.frame, self.plan, self.encoder)
         return Stream(
             scan.image,
             self.plan.air,

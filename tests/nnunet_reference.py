@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import torch
 from torch import nn
@@ -228,19 +229,20 @@ def predict(
         )
         halves = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data))
         logits = _float32_logits(predictor, torch.from_numpy(data))
-        maps = [
-            np.asarray(
-                export(
-                    own.clone(),
-                    predictor.plans_manager,
-                    configuration,
-                    predictor.label_manager,
-                    properties,
-                    num_threads_torch=1,
-                )
-            ).transpose(2, 1, 0)
-            for own in (halves, logits)
-        ]
+        # written and read again, for some readers turn a scan and their writers turn it back
+        writer, written = predictor.plans_manager.image_reader_writer_class(), root / "found.nii.gz"
+        maps = []
+        for own in (halves, logits):
+            labels = export(
+                own.clone(),
+                predictor.plans_manager,
+                configuration,
+                predictor.label_manager,
+                properties,
+                num_threads_torch=1,
+            )
+            writer.write_seg(np.asarray(labels), str(written), properties)
+            maps.append(np.array(nibabel.load(written).dataobj))
     return Prediction(np.asarray(data)[0], maps[0], logits.numpy(), maps[1])
 
 

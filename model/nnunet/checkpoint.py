@@ -24,6 +24,8 @@ class Checkpoint:
         weights: by name, float32 or as stored.
         configuration: such as ``3d_fullres``, or None if the checkpoint does not say.
         trainer: name of the trainer class, or None.
+        mirror: the network's axes that windows may be mirrored along at inference; none where
+            the checkpoint does not say, as nnU-Net takes it.
     """
 
     def __init__(self, content: dict[str, Any], path: Path) -> None:
@@ -38,11 +40,23 @@ class Checkpoint:
         self.configuration = named if isinstance(named, str) else None
         trainer = content.get("trainer_name")
         self.trainer = trainer if isinstance(trainer, str) else None
+        self.mirror = _axes(content.get("inference_allowed_mirroring_axes"), path)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The weights below `prefix`, without it."""
         start = prefix + "."
         return {k.removeprefix(start): v for k, v in self.weights.items() if k.startswith(start)}
+
+
+def _axes(value: Any, path: Path) -> tuple[int, ...]:
+    axes = () if value is None else value
+    if not isinstance(axes, list | tuple) or not all(
+        isinstance(axis, int) and 0 <= axis <= 2 for axis in axes
+    ):
+        raise InputError(
+            f"{path}: inference_allowed_mirroring_axes {value!r}: axes among 0, 1, 2 expected"
+        )
+    return tuple(sorted({int(axis) for axis in axes}))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def read_result_folder(
     members = [channel.members for channel in channels]
     return ImportedNetwork(
         encoder,
-        network.plan,
+        replace(network.plan, mirror=kept.mirror),
         decoder,
         learned=tuple(sorted(m[0] for m in members if len(m) == 1)),
         unions=tuple(sorted(tuple(sorted(m)) for m in members if len(m) > 1)),

@@ -14,6 +14,7 @@ from clnet.model.body_part_curve import BodyPartCurve
 from clnet.model.encoder import Encoder
 from clnet.model.geometry import Orientation, Spacing, plan_shape, resample_into
 from clnet.model.inference import SlidingWindow
+from clnet.model.nnunet.plan import NnunetPlan
 from clnet.model.scratch import Room, slabs
 
 __all__ = ["imported_window", "scan_curve"]
@@ -23,12 +24,18 @@ BODY_PART_MM = 3.0
 """Finest grid that body parts are looked for on: an imported plan may be far finer."""
 
 
-def imported_window(window: SlidingWindow, frame: Orientation, encoder: Encoder) -> SlidingWindow:
-    """Windows as nnU-Net places them, in the precision that it computes in."""
+def imported_window(
+    window: SlidingWindow, frame: Orientation, plan: NnunetPlan, encoder: Encoder
+) -> SlidingWindow:
+    """Windows as nnU-Net places them, in the precision that it computes in.
+
+    As there, of the axes to mirror only those stay that the network was trained on mirrored.
+    """
     own = encoder.config.precision(encoder.device)
     precision = own if window.precision == "auto" else window.precision
     overlap = OVERLAP if window.overlap is None else window.overlap
-    return replace(window, overlap=overlap, frame=frame, precision=precision)
+    mirror = tuple(axis for axis in window.mirror if frame.axes[axis] in plan.mirror)
+    return replace(window, overlap=overlap, frame=frame, precision=precision, mirror=mirror)
 
 
 def scan_curve(

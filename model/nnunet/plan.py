@@ -13,7 +13,7 @@ from clnet.errors import Incompatible, InputError
 from clnet.model.geometry import Orientation, Shape, Spacing, orientation_from
 from clnet.model.plan import Plan
 
-__all__ = ["AS_STORED", "SCHEMES", "NnunetPlan"]
+__all__ = ["ANISOTROPIC", "AS_STORED", "SCHEMES", "NnunetPlan"]
 
 AS_STORED = "as stored"
 SCHEMES = ("CTNormalization", "ZScoreNormalization", "RescaleTo01Normalization", "NoNormalization")
@@ -25,7 +25,7 @@ class NnunetPlan(Plan):
     """A plan whose ``spacing`` and ``patch_size`` are in the network's own axis order.
 
     A scan is brought to `orientation`, its axes are permuted by `transpose`, it is cropped to
-    what is not zero, normalised, and resampled by splines.
+    what is not zero, normalised, and resampled by splines (order 1: linearly).
 
     Attributes:
         orientation: axis codes that the network saw, or ``as stored``: whatever a file has.
@@ -36,6 +36,9 @@ class NnunetPlan(Plan):
         logits_order_z: across planes, 1 linear or 0 nearest, for logits on their way back.
         separate_z: whether planes are resampled on their own; None where spacings differ by
             more than a factor of 3.
+        resampled: whether scans are brought to `spacing` at all; if not, it says nothing.
+        mirror: the network's axes along which windows may be seen mirrored: those that it was
+            trained on mirrored. All in plans that do not say.
     """
 
     orientation: str = AS_STORED
@@ -46,6 +49,8 @@ class NnunetPlan(Plan):
     order_z: int = 0
     logits_order_z: int = 0
     separate_z: bool | None = None
+    resampled: bool = True
+    mirror: tuple[int, ...] = (0, 1, 2)
 
     def _check_orientation(self) -> None:
         codes = [{"L": "R", "P": "A", "I": "S"}.get(c, c) for c in self.orientation]
@@ -59,6 +64,8 @@ class NnunetPlan(Plan):
             raise Incompatible(
                 f"plan: normalisation {self.scheme!r} is not one of {', '.join(SCHEMES)}"
             )
+        if not set(self.mirror) <= {0, 1, 2} or len(set(self.mirror)) != len(self.mirror):
+            raise InputError(f"plan: mirror {self.mirror}: axes among 0, 1, 2 expected")
         orders = (self.order in range(6), self.order_z in (0, 1), self.logits_order_z in (0, 1))
         if not all(orders):
             raise Incompatible(
@@ -92,9 +99,19 @@ class NnunetPlan(Plan):
         As nnU-Net chooses: the one coarse axis of the scan if it is far coarser than another,
         else of the plan.
         """
+        return self._coarse_axis(spacing, self.spacing)
+
+    def separate_axis_back(self, spacing: Spacing) -> int | None:
+        """:meth:`separate_axis` of logits, which go from the plan's spacing back to the scan's.
+
+        nnU-Net chooses again, the plan first, and may choose another axis.
+        """
+        return self._coarse_axis(self.spacing, spacing)
+
+    def _coarse_axis(self, source: Spacing, target: Spacing) -> int | None:
         if self.separate_z is False:
             return None
-        candidates = [spacing] if self.separate_z else [spacing, self.spacing]
+        candidates = [source] if self.separate_z else [source, target]
         for values in candidates:
             if self.separate_z or max(values) / min(values) > ANISOTROPIC:
                 coarse = [axis for axis, v in enumerate(values) if max(values) / v == 1]
@@ -103,6 +120,8 @@ class NnunetPlan(Plan):
 
     def grid(self, shape: Shape, spacing: Spacing) -> Shape:
         """Voxels of a cropped scan of `shape` and `spacing`, both in the network's order."""
+        if not self.resampled:
+            return shape
         a, b, c = (
             max(1, round(old / new * size))
             for size, old, new in zip(shape, spacing, self.spacing, strict=True)

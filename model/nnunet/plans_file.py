@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,24 @@ from typing import Any
 
 from clnet.errors import Incompatible, InputError, NotFound
 from clnet.model.nnunet.network import NnunetEncoderConfig
-from clnet.model.nnunet.plan import AS_STORED, NnunetPlan
+from clnet.model.nnunet.plan import ANISOTROPIC, AS_STORED, NnunetPlan
 
 __all__ = ["NetworkPlan", "Target", "network_plan", "read_json", "targets_of"]
 
 MOST_BYTES = 64 << 20
-RESAMPLING = "resample_data_or_seg_to_shape"
-READERS = {"NibabelIOWithReorient": "RAS"}
-"""Readers that turn a scan before the network sees it; all others take it as stored."""
+SPLINES, TORCH, NO_RESAMPLING = (
+    "resample_data_or_seg_to_shape",
+    "resample_torch_fornnunet",
+    "no_resampling_hack",
+)
+"""Resampling functions: of nnU-Net's default planner, and of its alternatives."""
+READERS = {
+    "SimpleITKIO": AS_STORED,
+    "NibabelIO": AS_STORED,
+    "SimpleITKIOWithReorient": "RAS",
+    "NibabelIOWithReorient": "RAS",
+}
+"""How the readers of nnU-Net 2.8 for CT volumes turn a scan before the network sees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +99,16 @@ def network_plan(
     Raises:
         Incompatible: a 2d or cascaded configuration, several image channels, or anything else
             that cannot be done again exactly.
-        InputError: the file contradicts itself or lacks a field.
+        InputError: the file contradicts itself, or lacks or misshapes a field.
     """
     try:
         return _network_plan(plans, dataset, configuration, orientation)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except InputError:
+        raise
+    except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise InputError(
-            f"plans.json: configuration {configuration}: missing or malformed field ({error!r})"
+            f"plans.json (configuration {configuration}) or dataset.json: missing or malformed "
+            f"field ({error!r})"
         ) from error
 
 
@@ -118,7 +132,9 @@ def _network_plan(
             "only networks that see one CT can be imported"
         )
     targets, regions = targets_of(dataset)
-    return NetworkPlan(_plan(plans, chosen, orientation), _architecture(chosen), targets, regions)
+    plan, config = _plan(plans, chosen, orientation), _architecture(chosen)
+    _check_patch(plan.patch_size, config)
+    return NetworkPlan(plan, config, targets, regions)
 
 
 def _inherited(plans: Mapping[str, Any], name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -141,10 +157,15 @@ def _plan(
         properties = plans["foreground_intensity_properties_by_modality"]
     image = _resampling(chosen, "data", orders=(3, 0))
     logits = _resampling(chosen, "probabilities", orders=(1, 0))
-    if logits["order"] != 1 or image["force_separate_z"] != logits["force_separate_z"]:
-        raise Incompatible(f"plans.json: logits resampled by {logits} are not supported")
+    functions = chosen["resampling_fn_data"], chosen["resampling_fn_probabilities"]
+    same = image["force_separate_z"] == logits["force_separate_z"]
+    resampled = NO_RESAMPLING not in functions
+    if logits["order"] != 1 or not same or (not resampled and len(set(functions)) > 1):
+        raise Incompatible(
+            f"plans.json: images resampled by {functions[0]} {image} and logits by {functions[1]} "
+            f"{logits} are not supported"
+        )
     intensity = properties["0"] if schemes[0] == "CTNormalization" else {}
-    reader = str(plans.get("image_reader_writer", ""))
     a, b, c = (float(v) for v in chosen["spacing"])
     p, q, r = (int(v) for v in chosen["patch_size"])
     s, t, u = (int(v) for v in plans["transpose_forward"])
@@ -157,7 +178,7 @@ def _plan(
         ),
         mean=float(intensity.get("mean", 0.0)),
         std=max(float(intensity.get("std", 1.0)), 1e-8),
-        orientation=orientation or READERS.get(reader, AS_STORED),
+        orientation=orientation or _orientation(plans),
         transpose=(s, t, u),
         scheme=str(schemes[0]),
         masked=bool(masks[0]),
@@ -165,21 +186,61 @@ def _plan(
         order_z=image["order_z"],
         logits_order_z=logits["order_z"],
         separate_z=image["force_separate_z"],
+        resampled=resampled,
     )
 
 
-def _resampling(chosen: Mapping[str, Any], what: str, orders: tuple[int, int]) -> dict[str, Any]:
-    function = chosen[f"resampling_fn_{what}"]
-    if function != RESAMPLING:
-        raise Incompatible(
-            f"plans.json: resampling_fn_{what} {function!r}: only {RESAMPLING} is supported"
+def _check_patch(patch_size: tuple[int, int, int], config: NnunetEncoderConfig) -> None:
+    """A decoder joins what it doubles with what the encoder halved: no voxel may be left over."""
+    factors = [math.prod(stride[axis] for stride in config.strides) for axis in range(3)]
+    if any(size % factor for size, factor in zip(patch_size, factors, strict=True)):
+        raise InputError(
+            f"plans.json: patch_size {list(patch_size)}: multiples of {factors} expected, by "
+            "which the network's strides divide"
         )
-    given = {"order": orders[0], "order_z": orders[1], "force_separate_z": False}
-    given |= chosen.get(f"resampling_fn_{what}_kwargs") or {}
-    given.pop("is_seg", None)
-    if set(given) != {"order", "order_z", "force_separate_z"}:
-        raise Incompatible(f"plans.json: resampling_fn_{what}_kwargs {given} are not supported")
-    return given
+
+
+def _orientation(plans: Mapping[str, Any]) -> str:
+    reader = plans.get("image_reader_writer")
+    if not isinstance(reader, str) or reader not in READERS:
+        raise Incompatible(
+            f"plans.json: image_reader_writer {reader!r}: not known how it turns scans, as it is "
+            f"of {', '.join(READERS)}; give orientation, the axis codes that the network saw "
+            f"(such as RAS), or {AS_STORED!r}"
+        )
+    return READERS[reader]
+
+
+def _resampling(chosen: Mapping[str, Any], what: str, orders: tuple[int, int]) -> dict[str, Any]:
+    """Orders of interpolation within and across planes, and whether planes are taken alone.
+
+    Torch's trilinear interpolation, as nnU-Net calls it, is that by splines of order 1: a product
+    of one matrix per axis, corners not aligned, no low-pass, the nearest plane across.
+    """
+    function = chosen[f"resampling_fn_{what}"]
+    given = dict(chosen.get(f"resampling_fn_{what}_kwargs") or {})
+    # what segmentations are resampled by says nothing of images and logits
+    for key in ("is_seg", "memefficient_seg_resampling"):
+        given.pop(key, None)
+    known: dict[str, Any]
+    if function == SPLINES:
+        known = {"order": orders[0], "order_z": orders[1], "force_separate_z": False}
+    elif function == TORCH:
+        known = {"force_separate_z": None}
+    elif function == NO_RESAMPLING:
+        known = {}
+    else:
+        raise Incompatible(
+            f"plans.json: resampling_fn_{what} {function!r}: only {SPLINES}, {TORCH} and "
+            f"{NO_RESAMPLING} are supported"
+        )
+    threshold = given.pop("separate_z_anisotropy_threshold", ANISOTROPIC)
+    if not set(given) <= set(known) or threshold != ANISOTROPIC:
+        raise Incompatible(
+            f"plans.json: resampling_fn_{what}_kwargs {chosen[f'resampling_fn_{what}_kwargs']} "
+            "are not supported"
+        )
+    return {"order": 1, "order_z": 0, "force_separate_z": None, **known, **given}
 
 
 def _architecture(chosen: Mapping[str, Any]) -> NnunetEncoderConfig:

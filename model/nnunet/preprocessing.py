@@ -104,8 +104,9 @@ def prepare(
     alone = plan.separate_axis(own_spacing)
     image = resample_spline(image, target, plan.order, alone, plan.order_z, scratch.zeros, check)
     back = []
+    alone_back = plan.separate_axis_back(own_spacing)
     for size, kept, axis, flip in zip(canonical.shape, box, frame.axes, frame.flips, strict=True):
-        nearest = alone == axis and plan.logits_order_z == 0
+        nearest = alone_back == axis and plan.logits_order_z == 0
         turned = slice(size - kept.stop, size - kept.start) if flip else kept
         matrix = _back(size, turned, target[axis], nearest=nearest)
         back.append(csr_array(matrix[::-1, ::-1]) if flip else matrix)

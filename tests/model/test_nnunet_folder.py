@@ -59,10 +59,37 @@ def test_plan_and_channels_are_those_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_turns_scans_is_obeyed(tmp_path: Path) -> None:
-    plans = tiny_plans(image_reader_writer="NibabelIOWithReorient")
-    assert read_result_folder(write_result(tmp_path, plans), GROUP).plan.orientation == "RAS"
+    for reader in ("NibabelIOWithReorient", "SimpleITKIOWithReorient"):
+        plans = tiny_plans(image_reader_writer=reader)
+        assert read_result_folder(write_result(tmp_path, plans), GROUP).plan.orientation == "RAS"
     told = read_result_folder(write_result(tmp_path), GROUP, orientation="LPI")
     assert told.plan.orientation == "LPI"
+
+
+@pytest.mark.parametrize("reader", ["Tiff3DIO", "MyReaderWithReorient", None])
+def test_readers_that_are_not_known_need_an_orientation(tmp_path: Path, reader: str | None) -> None:
+    folder = write_result(tmp_path, tiny_plans(image_reader_writer=reader))
+    with pytest.raises(Incompatible, match=r"image_reader_writer .*give orientation"):
+        read_result_folder(folder, GROUP)
+    for orientation in ("RAS", "as stored"):
+        told = read_result_folder(folder, GROUP, orientation=orientation)
+        assert told.plan.orientation == orientation
+
+
+def test_axes_to_mirror_are_those_of_the_checkpoint(tmp_path: Path) -> None:
+    folder = write_result(tmp_path)
+    assert read_result_folder(folder, GROUP).plan.mirror == (0, 1, 2)
+    for allowed, kept in (([1, 0], (0, 1)), (None, ())):
+        change = {"inference_allowed_mirroring_axes": allowed}
+        resave(folder, lambda content, change=change: content.update(change))  # type: ignore[misc]
+        assert read_result_folder(folder, GROUP).plan.mirror == kept
+    resave(folder, lambda content: content.pop("inference_allowed_mirroring_axes"))
+    assert read_result_folder(folder, GROUP).plan.mirror == ()
+    for wrong in ((0, 3), "zyx", 1, ["0"]):
+        change = {"inference_allowed_mirroring_axes": wrong}
+        resave(folder, lambda content, change=change: content.update(change))  # type: ignore[misc]
+        with pytest.raises(InputError, match="inference_allowed_mirroring_axes"):
+            read_result_folder(folder, GROUP)
 
 
 def test_plans_of_before_named_architectures_are_read(tmp_path: Path) -> None:
@@ -131,9 +158,17 @@ def test_the_fold_must_be_said_where_there_are_several(tmp_path: Path) -> None:
         ({"patch_size": [64, 64]}, "3D configuration"),
         ({"previous_stage": "3d_lowres"}, "cascade"),
         ({"normalization_schemes": ["RGBTo01Normalization"]}, "RGBTo01"),
-        ({"resampling_fn_data": "no_resampling_hack"}, "no_resampling_hack"),
+        ({"resampling_fn_data": "no_resampling_hack"}, "not supported"),
+        ({"resampling_fn_data": "resample_by_magic"}, "resample_by_magic"),
+        ({"resampling_fn_data_kwargs": {"separate_z_anisotropy_threshold": 5}}, "not supported"),
+        ({"resampling_fn_probabilities_kwargs": {"order": 0}}, "not supported"),
         ({"spacing": [1.0, 0.0, 1.0]}, "spacing"),
+        ({"spacing": [float("nan"), 5.0, 5.0]}, "spacing"),
+        ({"spacing": [float("inf"), 5.0, 5.0]}, "spacing"),
         ({"use_mask_for_norm": []}, "malformed"),
+        ({"patch_size": ["a", 1, 1]}, "malformed"),
+        ({"patch_size": [float("inf"), 1, 1]}, "malformed"),
+        ({"patch_size": [15, 21, 23]}, r"patch_size \[15, 21, 23\]: multiples of \[2, 4, 4\]"),
     ],
 )
 def test_configurations_that_cannot_be_done_again_are_refused(
@@ -142,6 +177,35 @@ def test_configurations_that_cannot_be_done_again_are_refused(
     folder = write_result(tmp_path)
     (folder / "plans.json").write_text(json.dumps(configured(tiny_plans(), **changes)), "utf-8")
     with pytest.raises(InputError, match=named):
+        read_result_folder(folder, GROUP)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"transpose_forward": [0, 1]}, "malformed"),
+        ({"transpose_forward": ["x", 1, 2]}, "malformed"),
+        ({"configurations": ["3d_fullres"]}, "3d_fullres"),
+        ({"foreground_intensity_properties_per_channel": {}}, "malformed"),
+    ],
+)
+def test_malformed_plans_are_refused(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    folder = write_result(tmp_path)
+    rewrite(folder, "plans.json", **changes)
+    with pytest.raises(InputError, match=named):
+        read_result_folder(folder, GROUP)
+
+
+@pytest.mark.parametrize("field", ["mean", "std", "percentile_00_5", "percentile_99_5"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "much"])
+def test_intensities_that_are_no_numbers_are_refused(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    plans = tiny_plans()
+    plans["foreground_intensity_properties_per_channel"]["0"][field] = value
+    folder = write_result(tmp_path)
+    (folder / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
+    with pytest.raises(InputError, match=r"intensity scheme|malformed"):
         read_result_folder(folder, GROUP)
 
 

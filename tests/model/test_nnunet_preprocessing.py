@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from clnet.errors import Cancelled
+from clnet.errors import Cancelled, InputError
 from clnet.model.body_part import BodyPartConfig, BodyPartModel, build_body_part_network
 from clnet.model.geometry import canonical_view, orientation_from, orientation_of, to_canonical
 from clnet.model.inference import SlidingWindow
@@ -162,6 +162,18 @@ def test_planes_far_apart_are_resampled_on_their_own(
     assert plan(spacing=target, separate_z=False).separate_axis(spacing) is None
 
 
+def test_logits_go_back_along_an_axis_of_their_own() -> None:
+    coronal, own = (3.0, 12.0, 3.0), plan(spacing=(12.0, 3.5, 3.5))
+    assert (own.separate_axis(coronal), own.separate_axis_back(coronal)) == (1, 0)
+    forced = plan(spacing=(12.0, 3.5, 3.5), separate_z=True)
+    assert forced.separate_axis((2.0, 2.0, 2.0)) is None
+    assert forced.separate_axis_back((2.0, 2.0, 2.0)) == 0
+    ct = np.random.default_rng(8).integers(1, 100, (24, 6, 14)).astype(np.int16)
+    prepared = prepare(ct, coronal, orientation_from("LPS"), own, Scratch())
+    nearest = [bool(np.isin(matrix.toarray(), (0, 1)).all()) for matrix in prepared.back]
+    assert nearest == [True, False, False]
+
+
 plans = st.builds(
     plan,
     spacing=st.tuples(*[st.floats(1.0, 6.0)] * 3),
@@ -254,3 +266,11 @@ def test_a_plan_survives_json() -> None:
     own = plan(transpose=(2, 0, 1), orientation="RAS", separate_z=True)
     assert NnunetPlan.from_dict(own.to_dict()) == own
     assert own.sha256 != plan().sha256
+
+
+def test_a_plan_that_says_no_axes_to_mirror_allows_all() -> None:
+    before = plan().to_dict()
+    del before["mirror"]
+    assert NnunetPlan.from_dict(before) == plan(mirror=(0, 1, 2))
+    with pytest.raises(InputError, match="mirror"):
+        plan(mirror=(0, 3))

@@ -136,9 +136,8 @@ def import_nnunet(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a network that nnU-Net v2 trained: a frozen encoder and its decoder's version 1."""
-    hub = open_hub(workspace)
-    encoder = hub.encoders.import_nnunet(
+    """Bring a network that nnU-Net v2 trained: a frozen encoder, and its decoder."""
+    imported = open_hub(workspace).encoders.import_nnunet(
         folder,
         terms_of(None, licence, attribution or None, consent or None, obligation),
         name,
@@ -148,13 +147,12 @@ def import_nnunet(
         orientation=orientation,
         body_part_model=body_part_model,
     )
-    decoder = next(d for d in hub.decoders.list() if d.encoder_sha256 == encoder.sha256)
     values = {
-        "encoder": encoder.ref,
-        "decoder": decoder.ref,
-        "anatomies": len(decoder.anatomies),
+        "encoder": imported.ref,
+        "decoder": imported.decoder.ref,
+        "anatomies": len(imported.decoder.anatomies),
         "licence": licence,
-        "next": f"clnet releases create NAME {decoder.ref}",
+        "next": f"clnet releases create NAME {imported.decoder.ref}",
     }
     record(values, as_json=as_json)
 

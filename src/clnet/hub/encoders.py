@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from clnet.decoders_registry import EncoderRecord, Registry, UnitedTerms
+from clnet.decoders_registry import DecoderRecord, EncoderRecord, Registry, UnitedTerms
 from clnet.errors import InputError
 from clnet.platform.workspace import Workspace
 
@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from clnet.platform.encoder_jobs import EncoderJob
     from clnet.platform.jobs import JobHandle
 
-__all__ = ["Encoders"]
+__all__ = ["Encoders", "ImportedNnunet"]
+
+
+class ImportedNnunet(EncoderRecord):
+    """The encoder of an imported nnU-Net, and the decoder that came with it.
+
+    Attributes:
+        decoder: the version that this import gave; a mapping said otherwise gives another.
+    """
+
+    decoder: DecoderRecord
 
 
 class Encoders:
@@ -64,11 +74,12 @@ class Encoders:
         orientation: str | None = None,
         body_part_model: str = "starter",
         command: str = "",
-    ) -> EncoderRecord:
+    ) -> ImportedNnunet:
         """Bring a network that nnU-Net v2 trained: its encoder, frozen, and its decoder.
 
-        The decoder is version 1 of the group ``imported/<name>``. Released with its encoder it
-        gives what nnU-Net gives; decoders trained on the encoder add to it.
+        The decoder is version 1 of the group ``imported/<name>``, or the next one if the same
+        network is imported with another mapping. Released with its encoder it gives what nnU-Net
+        gives; decoders trained on the encoder add to it.
 
         Args:
             folder: a result folder, such as ``.../nnUNetTrainer__nnUNetPlans__3d_fullres``.
@@ -83,6 +94,9 @@ class Encoders:
                 them (TotalSegmentator does); by default as its reader leaves them.
             body_part_model: what decoders on this encoder measure their ranges with.
 
+        Returns:
+            The encoder's record; its ``decoder`` is that of the decoder.
+
         Raises:
             NotFound: folder, fold, a file or the body-part model is not there.
             UnknownAnatomy: labels that stand for no anatomy, all of them listed.
@@ -92,7 +106,7 @@ class Encoders:
         from clnet.hub.datasets import licence_of
         from clnet.platform.importing import import_nnunet
 
-        encoder, _ = import_nnunet(
+        encoder, decoder = import_nnunet(
             self._registry,
             Path(folder),
             licence_of(terms) if isinstance(terms, str) else terms,
@@ -104,7 +118,7 @@ class Encoders:
             body_part_model=body_part_model,
             command=command or shlex.join(sys.argv),
         )
-        return encoder
+        return ImportedNnunet(**dict(encoder), decoder=decoder)
 
     def import_monai(
         self,
