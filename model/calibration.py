@@ -69,8 +69,9 @@ class Calibration:
 class Evidence:
     """A sample of the voxels that tell how sure a decoder may be, of bounded size.
 
-    Those that a merge would see of it: where it finds an anatomy, or the label names one, and
-    the label says anything. Every voxel draws a number, and those with the lowest stay: a
+    Those that it would claim in a merge, where the label says anything. What it missed is left
+    out, as what it rightly left to background is: a choice that looks at labels would make exact
+    posteriors look too sure. Every voxel draws a number, and those with the lowest stay: a
     uniform sample, whatever is added after it. The numbers depend on `t` and the voxel's place
     alone, so a decoder's sample is the same in any company.
 
@@ -96,8 +97,7 @@ class Evidence:
             allowed: channels that each voxel may belong to, bool, of the same shape, see
                 :class:`~clnet.model.supervision.Supervision`.
         """
-        seen = (logits.argmax(dim=1) != 0) | ~allowed[:, 0]
-        told = seen & ~allowed.all(dim=1)
+        told = (logits.argmax(dim=1) != 0) & ~allowed.all(dim=1)
         numbers = torch.from_numpy(np.random.default_rng(t).random(told.numel()))
         places = told.flatten().nonzero().flatten().cpu()
         places = places[numbers[places].argsort()[: self._size]]

@@ -75,7 +75,7 @@ def test_the_likelihood_is_better_after_it_and_stated() -> None:
     found = fitted(logits, labels, BOTH, (LIVER, SPLEEN))
     assert found is not None
     assert found.nll_after < found.nll_before
-    seen = torch.from_numpy(labels > 0) | (logits[0].argmax(dim=0) > 0)
+    seen = logits[0].argmax(dim=0) > 0
     assert found.voxels == int(seen.sum())
     of_truth = torch.nn.functional.cross_entropy(
         logits[0].movedim(0, -1)[seen], torch.from_numpy(labels).long()[seen]
@@ -90,7 +90,7 @@ def test_no_temperature_nearby_is_more_likely() -> None:
     allowed = supervise([patch], "organ", (LIVER, SPLEEN)).allowed
     found = fitted(logits, labels, BOTH, (LIVER, SPLEEN))
     assert found is not None
-    seen = (logits.argmax(dim=1) != 0) | ~allowed[:, 0]
+    seen = logits.argmax(dim=1) != 0
     rows = [values.movedim(1, -1)[seen] for values in (logits.double(), allowed)]
     for factor in (0.98, 1.02):
         assert likelihood(rows[0], rows[1], factor * found.temperature) > found.nll_after
@@ -158,12 +158,26 @@ def test_what_lies_outside_a_labels_extent_counts_for_nothing() -> None:
 
 def test_too_few_voxels_fit_nothing() -> None:
     labels = np.zeros(SHAPE, np.uint8)
-    logits = torch.zeros(1, 2, *SHAPE)
-    logits[:, 0] = 5.0
-    labels.flat[: FEWEST - 1] = 1
-    assert fitted(logits, labels, contract("liver"), (LIVER,)) is None
     labels.flat[:FEWEST] = 1
+    logits = torch.zeros(1, 2, *SHAPE)
+    claims = logits[0, 1].flatten()  # a view
+    claims[:] = -1.0
+    claims[: FEWEST - 1] = 1.0
+    assert fitted(logits, labels, contract("liver"), (LIVER,)) is None
+    claims[:FEWEST] = 1.0
     assert fitted(logits, labels, contract("liver"), (LIVER,)) is not None
+
+
+@pytest.mark.parametrize("shift", [2.0, 3.0, 5.0])
+def test_exact_posteriors_keep_their_temperature_however_hard_the_anatomy(shift: float) -> None:
+    """A twentieth of the voxels, found by one measurement: Dice 0.44, 0.77 and 0.98."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random((64, 64, 64)) < 0.05).astype(np.uint8)
+    seen = rng.normal(size=labels.shape) + shift * labels
+    odds = shift * seen - shift**2 / 2 + np.log(0.05 / 0.95)
+    logits = torch.from_numpy(np.stack((np.zeros_like(odds), odds)))[None]
+    found = temperature(logits, labels, contract("liver"), (LIVER,))
+    assert found == pytest.approx(1.0, abs=0.1)
 
 
 def test_what_is_always_right_ends_at_the_coldest() -> None:
