@@ -24,6 +24,9 @@ from clnet.platform.pack_run import PackRun
 from clnet.platform.register import register
 from clnet.platform.resolve import Assignment, resolve, stores_for
 from clnet.platform.workspace import Workspace
+from clnet.tune_spaces.objective import PruningTrial, artefact_path
+from clnet.tune_spaces.space import SearchSpace
+from clnet.tune_spaces.subject import subject_of
 
 GROUP = "abdomen/spleen"
 
@@ -110,6 +113,25 @@ def test_a_pruned_version_is_calibrated_by_the_weights_that_are_left(
     assert pruned.metrics["calibration"] == fitted(hub, pruned, job).to_dict()
     assert info.temperature == pruned.metrics["calibration"]["temperature"]
     assert info.temperature != stored(hub, dense)[1].temperature
+
+
+def test_a_version_that_a_search_prunes_is_calibrated_too(
+    hub: Workspace, dense: DecoderRecord, tmp_path: Path
+) -> None:
+    space = SearchSpace(rates=(0.5,), recovery_steps=6, reports=1, grace=1)
+    with hub.registry() as registry:
+        subjects = {dense.ref: subject_of(registry, dense, space)}
+
+    class Alone(PruningTrial):
+        """A trial without Ray."""
+
+        def setup(self, config: dict[str, object]) -> None:  # type: ignore[override]
+            super().setup(config, subjects, hub.catalog(), 1, 1.0, str(tmp_path))
+
+    told = Alone({"trial": {"ref": dense.ref, "rate": 0.5, "scope": "global"}}).step()
+    left = artefact_path(str(tmp_path), dense.ref, 0.5, "global").read_bytes()
+    assert told["calibration"]["nll_after"] < told["calibration"]["nll_before"]
+    assert decode_decoder(left)[1].temperature == told["calibration"]["temperature"]
 
 
 def test_an_update_is_calibrated_on_the_new_datas_held_out_cases(
