@@ -92,24 +92,24 @@ def ignored_channels(config: DecoderConfig) -> tuple[int, ...]:
 def fold_logits(
     logits: Tensor, outputs: Sequence[Output], temperature: float, ignored: Sequence[int] = ()
 ) -> Tensor:
-    """Calibrated logits ``(1 + outputs, Z, Y, X)``: background, each output, what is ignored.
+    """Logits ``(1 + outputs, Z, Y, X)``: background, each output, what is ignored.
 
-    A sum of probabilities is the log-sum-exp of logits, so that softmax of the result gives
-    the summed probabilities.
+    Channels ``C`` are summed as probabilities at temperature T: ``T logsumexp(l_c / T)``, so that
+    softmax of the result over T gives the calibrated, summed probabilities. A channel that stands
+    alone passes to the bit, so that no temperature changes which of such channels wins.
     """
-    scaled = logits if temperature == 1 else logits / temperature
     kept = {channel for output in outputs for channel in output.channels} | set(ignored)
     background = [c for c in range(len(logits)) if c not in kept]
     plan = [background, *(list(output.channels) for output in outputs), *([c] for c in ignored)]
     if all(channels == [index] for index, channels in enumerate(plan)):
-        return scaled
-    return torch.stack([_summed(scaled, channels) for channels in plan])
+        return logits
+    return torch.stack([_summed(logits, channels, temperature) for channels in plan])
 
 
-def _summed(logits: Tensor, channels: list[int]) -> Tensor:
+def _summed(logits: Tensor, channels: list[int], temperature: float) -> Tensor:
     if len(channels) == 1:
         return logits[channels[0]]
-    return torch.logsumexp(logits[channels], dim=0)
+    return temperature * torch.logsumexp(logits[channels] / temperature, dim=0)
 
 
 def _layer(members: tuple[str, ...], default: str) -> str:

@@ -110,17 +110,18 @@ class Readout:
         for rows, columns in _parts(box, self._classes(block)):
             logits = self._head(_resampled(block, rows, columns, box[2]))
             folded = fold_logits(logits, self.outputs, self.temperature, self.ignored)
+            calibrated = folded if self.temperature == 1 else folded / self.temperature
             if self.regions:
                 index = _painted(folded, self.layers[layer])
-                others, probability = folded[0], torch.sigmoid
+                others, probability = calibrated[0], torch.sigmoid
             else:
                 index = folded.argmax(dim=0)
-                others, probability = torch.logsumexp(folded, dim=0), torch.exp
+                others, probability = torch.logsumexp(calibrated, dim=0), torch.exp
             at = _shifted(rows, box[0]), _shifted(columns, box[1])
-            best = folded.gather(0, index[None])[0]
+            best = calibrated.gather(0, index[None])[0]
             score[at] = probability(best - others).cpu().numpy()
             for k, output in enumerate(chosen):
-                wanted[k][at] = probability(folded[output + 1] - others).cpu().numpy()
+                wanted[k][at] = probability(calibrated[output + 1] - others).cpu().numpy()
             channel[at] = torch.where(index > len(self.outputs), 0, index).cpu().numpy()
         for axis, cut in enumerate((block.z, block.y, block.x)):
             covered = cut.covered().numpy()[box[axis]]
@@ -155,7 +156,7 @@ class Readout:
         for plane in block.sums.unbind(dim=1):
             logits = self._head(plane[:, None].contiguous())
             folded = fold_logits(logits, self.outputs, self.temperature, self.ignored)
-            planes.append((folded[1:] > logits[:1] / self.temperature).any(dim=0))
+            planes.append((folded[1:] > logits[:1]).any(dim=0))
         found = torch.cat(planes).cpu()
         seen = (found.any(2).any(1), found.any(2).any(0), found.any(1).any(0))
         z, y, x = (_reached(cut, near) for cut, near in zip(cuts, seen, strict=True))

@@ -9,6 +9,7 @@ from typing import Any
 from clnet.model.artefact import decode_decoder, encode_decoder
 from clnet.model.body_part import decode_body_part_model
 from clnet.model.body_part_curve import Range
+from clnet.model.calibration import Calibration
 from clnet.model.compaction import compact_measured
 from clnet.model.decoder import Decoder
 from clnet.model.numerics import numerics_class
@@ -51,31 +52,55 @@ class Delivery:
 
 
 def deliver(run: PackRun, artefacts: Callable[[str], bytes]) -> list[Delivery]:
-    """Finish a pack: measure ranges, judge updates, turn decoders into bytes."""
+    """Finish a pack: calibrate, measure ranges, judge updates, turn decoders into bytes."""
     cases, _ = split_of(run.stream.stores, run.first.stream.val_fraction)
     curves = []
     if any(member.assignment.job.kind != "prune" for member in run.alive):
         bpr = decode_body_part_model(artefacts(run.first.bpr_sha256))
         curves = body_part_curves(cases, bpr)
+    finished = {member.assignment.job_id: _finish(run, member) for member in run.alive}
+    fitted = run.calibrations({job_id: done.decoder for job_id, done in finished.items()})
     deliveries = []
     for member in run.members:
+        job_id = member.assignment.job_id
         if member.dropped:
-            deliveries.append(Delivery(member.assignment.job_id, member.dropped))
+            deliveries.append(Delivery(job_id, member.dropped))
             continue
         ranges: dict[str, Range] = {}
         if member.assignment.job.kind != "prune":
             assignment = member.assignment
             ranges = measure_ranges(assignment.config, assignment.unions, cases, curves)
-        deliveries.append(_deliver(run, member, ranges, artefacts))
+        done = finished[job_id]
+        deliveries.append(_deliver(run, member, done, ranges, fitted.get(job_id), artefacts))
     return deliveries
 
 
-def _deliver(
-    run: PackRun, member: Member, ranges: dict[str, Range], artefacts: Callable[[str], bytes]
-) -> Delivery:
-    assignment, info = member.assignment, member.info(run.encoder.config)
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A decoder as it is delivered, the weights kept for a later pruning, and its ticket."""
+
+    decoder: Decoder
+    earlier: Decoder | None
+    ticket: dict[str, Any] | None
+
+
+def _finish(run: PackRun, member: Member) -> _Finished:
     earlier = member.earlier()
-    decoder = member.finish()
+    decoder, ticket = _ticket(run, member, member.finish())
+    return _Finished(decoder.to(run.encoder.device), earlier, ticket)
+
+
+def _deliver(
+    run: PackRun,
+    member: Member,
+    done: _Finished,
+    ranges: dict[str, Range],
+    calibration: Calibration | None,
+    artefacts: Callable[[str], bytes],
+) -> Delivery:
+    assignment, decoder = member.assignment, done.decoder
+    info = replace(member.info(run.encoder.config), config=decoder.config)
+    temperature = 1.0
     metrics: dict[str, Any] = {
         "dsc": member.dsc,
         "mean_dsc": mean_score(member.dsc),
@@ -87,6 +112,7 @@ def _deliver(
     if assignment.base_sha256 is not None:
         base, base_info = decode_decoder(artefacts(assignment.base_sha256))
         ranges = joined(base_info.ranges, ranges)
+        temperature = base_info.temperature
         if assignment.job.kind == "update":
             verdict = _judge(run, member, base, decoder)
             metrics["update"] = {
@@ -96,19 +122,22 @@ def _deliver(
                 "phantoms": {name: list(dice) for name, dice in verdict.phantoms.items()},
             }
             reason = verdict.reason
-    decoder, ticket = _ticket(run, member, decoder)
-    info = replace(info, config=decoder.config)
     reason = reason or _unaccepted(member)
+    metrics["calibration"] = {"temperature": temperature}
+    if calibration is not None:
+        temperature = calibration.temperature
+        metrics["calibration"] = calibration.to_dict()
+    told = replace(info, ranges=ranges, temperature=temperature)
     return Delivery(
         job_id=assignment.job_id,
-        artefact=encode_decoder(decoder.cpu(), replace(info, ranges=ranges)),
-        rewind=encode_decoder(earlier, info) if earlier is not None else None,
+        artefact=encode_decoder(decoder.cpu(), told),
+        rewind=encode_decoder(done.earlier, info) if done.earlier is not None else None,
         rewind_step=member.rewind_step,
         metrics=metrics,
         ranges={name: found.to_dict() for name, found in ranges.items()},
         numerics=numerics_class(run.encoder.device, assignment.job.precision),
         config=decoder.config.to_dict(),
-        ticket=ticket,
+        ticket=done.ticket,
         reason=reason,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from clnet.data_catalog import PatchStream, PlanStore, ReadAhead
 from clnet.model.artefact import decode_encoder
+from clnet.model.calibration import Calibration, calibrate
+from clnet.model.decoder import Decoder
 from clnet.model.training import FeatureCache, train_pack
 from clnet.model.validation import Judged, mean_score, validate
 from clnet.platform.member import Member
@@ -161,6 +163,27 @@ class PackRun:
                 judged,
                 patches,
                 total,
+                precision=self.first.job.precision,
+                cache=self._kept,
+            )
+
+    def calibrations(self, decoders: Mapping[str, Decoder]) -> dict[str, Calibration]:
+        """Temperatures of finished decoders by job id, from the held-out cases.
+
+        Decoders of which those show too little are left out; all are where no case is held out,
+        for what was learned by heart tells nothing of how sure a decoder may be.
+        """
+        spec = self.first.validation
+        if not decoders or spec.split != "val":
+            return {}
+        supporters = {m.assignment.job_id: m.trainee.supporters for m in self.members}
+        judged = {job_id: Judged(d, supporters[job_id]) for job_id, d in decoders.items()}
+        with ReadAhead(self.validation.patches, spec.total) as patches:
+            return calibrate(
+                self.encoder,
+                judged,
+                patches,
+                spec.total,
                 precision=self.first.job.precision,
                 cache=self._kept,
             )

@@ -7,6 +7,7 @@ for CPUs that the trials hold.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from ray import tune
 
 from clnet.data_catalog import Catalog, ReadAhead
 from clnet.model.artefact import DecoderInfo, decode_decoder, decode_encoder, encode_decoder
+from clnet.model.calibration import calibrate
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision
 from clnet.model.ticket import Scope
@@ -109,9 +111,24 @@ class PruningTrial(tune.Trainable):
             precision=precision,
             cache=kept,
         )["trial"]
+        told = self._report(by_anatomy, mean_score(by_anatomy), finished=finished)
         if finished:
-            self._leave(self._info)
-        return self._report(by_anatomy, mean_score(by_anatomy), finished=finished)
+            told["calibration"] = self._calibration(precision)
+            self._leave(replace(self._info, temperature=told["calibration"]["temperature"]))
+        return told
+
+    def _calibration(self, precision: Precision) -> dict[str, Any]:
+        """As a job does it: from held-out cases, or the dense version's temperature."""
+        encoder, _, validation, _, kept = self._shared()
+        judged = {"trial": Judged(self._trainee.decoder, self._trainee.supporters)}
+        spec = validation.spec
+        if spec.split == "val":
+            fitted = calibrate(
+                encoder, judged, validation.patches, spec.total, precision=precision, cache=kept
+            )
+            if fitted:
+                return fitted["trial"].to_dict()
+        return {"temperature": self._info.temperature}
 
     def _report(
         self, by_anatomy: dict[str, float], dsc: float, *, finished: bool
@@ -123,6 +140,7 @@ class PruningTrial(tune.Trainable):
             "scope": self._scope,
             "dsc": dsc,
             "by_anatomy": by_anatomy,
+            "calibration": {},
             "merit": merit(self._rate, dsc, self._subject.dense_dsc, self._tolerance),
             "sparsity": ticket.sparsity if ticket else 0.0,
             "mask_sha256": ticket.sha256 if ticket else "",

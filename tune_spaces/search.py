@@ -32,6 +32,7 @@ class Trial:
 
     Attributes:
         dsc: mean validation DSC at its last report.
+        calibration: its temperature and what that was fitted to; empty while not finished.
         finished: whether it recovered to the end; if not, the scheduler stopped it.
     """
 
@@ -40,6 +41,7 @@ class Trial:
     sparsity: float
     mask_sha256: str
     by_anatomy: dict[str, float]
+    calibration: dict[str, Any]
     finished: bool
     scope: str = "global"
 
@@ -208,6 +210,7 @@ def _trials(results: ResultGrid, ref: str) -> list[Trial]:
                 sparsity=told["sparsity"],
                 mask_sha256=told["mask_sha256"],
                 by_anatomy=dict(told["by_anatomy"]),
+                calibration=dict(told["calibration"]),
                 finished=told["finished"],
                 scope=told["scope"],
             )
@@ -240,7 +243,11 @@ def _register(
         encoder=dense.encoder_ref,
         body_part_model=dense.body_part_model_ref,
         config=dense.config,
-        metrics={"dsc": best.by_anatomy, "mean_dsc": best.dsc},
+        metrics={
+            "dsc": best.by_anatomy,
+            "mean_dsc": best.dsc,
+            "calibration": best.calibration,
+        },
         learned=dense.learned,
         unions=dense.unions,
         ranges=dense.ranges,

@@ -39,6 +39,7 @@ class Source:
     admitted: np.ndarray
     ignored: tuple[int, ...] = ()
     regions: bool = False
+    temperature: float = 1.0
 
 
 def output(anatomy: str, channel: int = 1) -> Output:
@@ -83,7 +84,7 @@ def fold(
     found = contests({k: (turns[k], s.outputs) for k, s in keys.items()}) if aware else {}
     claimants = {
         key: Claimant(
-            Readout(s.outputs, ignored=s.ignored, regions=s.regions),
+            Readout(s.outputs, s.temperature, ignored=s.ignored, regions=s.regions),
             turns[key],
             s.admitted,
             found[key].outputs if key in found else (),
@@ -116,6 +117,26 @@ def anatomy_at(merged: Merged, layer: str, voxel: tuple[int, int, int] = (0, 0, 
 def test_within_a_tier_the_higher_score_wins() -> None:
     merged = fold([everywhere("spleen", 0.7), everywhere("liver", 0.8)])
     assert anatomy_at(merged, "organ") == "liver"
+
+
+def test_scores_are_compared_after_each_decoders_temperature() -> None:
+    bold = replace(everywhere("liver", 0.8), temperature=3.0)  # 0.61
+    merged = fold([everywhere("spleen", 0.7), bold])
+    assert anatomy_at(merged, "organ") == "spleen"
+
+
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("temperature", [0.25, 0.7, 2.5, 3.9])
+def test_no_temperature_changes_which_channel_of_a_decoder_wins(
+    temperature: float, regions: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    lower = rng.uniform(1, 8, SHAPE).astype(np.float32)
+    logits = np.stack((lower, np.nextafter(lower, np.float32(9)), lower - 1))  # by one bit
+    source = claimant(["liver", "spleen"], torch.from_numpy(logits))
+    warm = fold([replace(source, temperature=temperature, regions=regions)])
+    assert anatomy_at(warm, "organ") == "liver"
+    assert warm.won == fold([replace(source, regions=regions)]).won == {"liver": {"0": lower.size}}
 
 
 def test_within_a_tier_finer_comes_before_coarser_whatever_the_score() -> None:

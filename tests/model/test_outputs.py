@@ -55,7 +55,7 @@ def test_folding_sums_calibrated_probabilities() -> None:
     outputs = outputs_of(info("liver", *KIDNEYS, learned=("liver",), unions=(KIDNEYS,)))
     logits = torch.randn(4, 2, 3, 2)
     expected = (logits / 2.5).softmax(dim=0)
-    folded = fold_logits(logits, outputs, 2.5).softmax(dim=0)
+    folded = (fold_logits(logits, outputs, 2.5) / 2.5).softmax(dim=0)
     torch.testing.assert_close(
         folded, torch.stack((expected[0], expected[1], expected[2] + expected[3]))
     )
@@ -65,6 +65,7 @@ def test_fully_learned_logits_pass_unchanged() -> None:
     logits = torch.randn(3, 2, 2, 2)
     outputs = outputs_of(info("liver", "spleen", learned=("liver", "spleen")))
     assert torch.equal(fold_logits(logits, outputs, 1.0), logits)
+    assert torch.equal(fold_logits(logits, outputs, 3.0), logits)
 
 
 def test_an_exact_anatomy_keeps_its_channel_beside_a_union() -> None:

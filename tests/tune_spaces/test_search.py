@@ -9,6 +9,7 @@ import pytest
 from tiny_hub import furnish, tiny_job
 
 from clnet.errors import Incompatible
+from clnet.model.artefact import decode_decoder
 from clnet.platform.jobs import enqueue
 from clnet.platform.ray_runtime import ray_runtime
 from clnet.platform.runner import run_queued
@@ -56,6 +57,8 @@ def test_a_search_registers_the_highest_rate_that_holds(tmp_path: Path) -> None:
             assert one.pruned.ticket.sparsity == pytest.approx(0.9, abs=1e-3)
             assert one.pruned.ticket.dense_sha == one.dense.sha256
             assert [trial["rate"] for trial in one.pruned.ticket.details["trials"]] == [0.5, 0.9]
+            _, info = decode_decoder(registry.artefact(one.pruned.sha256))
+            assert info.temperature == one.pruned.metrics["calibration"]["temperature"]
             assert one.pruned.lineage.parents == (one.dense.ref,)
             assert one.pruned.lineage.datasets == one.dense.lineage.datasets
             assert len(registry.artefact(one.pruned.sha256)) < len(

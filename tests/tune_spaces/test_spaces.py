@@ -14,7 +14,7 @@ from clnet.tune_spaces.space import list_spaces, load_space
 
 
 def trial(rate: float, dsc: float, *, finished: bool = True) -> Trial:
-    return Trial(rate, dsc, rate, "0" * 64, {"liver": dsc}, finished)
+    return Trial(rate, dsc, rate, "0" * 64, {"liver": dsc}, {}, finished)
 
 
 @pytest.mark.parametrize("name", list_spaces())
