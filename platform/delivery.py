@@ -51,13 +51,13 @@ class Delivery:
 
 
 def deliver(run: PackRun, artefacts: Callable[[str], bytes]) -> list[Delivery]:
-    """Finish a pack: measure ranges, judge updates, turn decoders into bytes."""
+    """Finish a pack: measure ranges, judge updates, turn decoders into bytes. One per job."""
     cases, _ = split_of(run.stream.stores, run.first.stream.val_fraction)
     curves = []
     if any(member.assignment.job.kind != "prune" for member in run.alive):
         bpr = decode_body_part_model(artefacts(run.first.bpr_sha256))
         curves = body_part_curves(cases, bpr, run.plan)
-    deliveries = []
+    deliveries = [Delivery(job_id, dropped=why) for job_id, why in run.refused.items()]
     for member in run.members:
         if member.dropped:
             deliveries.append(Delivery(member.assignment.job_id, member.dropped))

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from clnet.anatomy.stratification import default_stratification
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.data_catalog import Catalog, DatasetPin, PatchStream, PlanStore, StreamSpec
-from clnet.decoders_registry import DecoderRecord, Registry
+from clnet.decoders_registry import DecoderRecord, EncoderRecord, Registry
 from clnet.errors import Incompatible, InputError
-from clnet.model.decoder import DecoderConfig, Supporter
+from clnet.model.decoder import DecoderConfig, Supporter, check_decoder
+from clnet.model.encoder import EncoderConfig
 from clnet.model.lottery import PruningSchedule, milder_rates
 from clnet.model.plan import Plan
 from clnet.model.training import Recipe
@@ -23,6 +24,7 @@ from clnet.platform.rewinding import RewindTo, rewind_to
 __all__ = ["Assignment", "check_job", "resolve", "stores_for"]
 
 WIDTHS = (16, 16, 32, 48, 64)
+HEADS = 3
 FINEST_KERNEL, KERNEL = (1, 1, 1), (3, 3, 3)
 UPDATE_MOMENTUM = 0.99
 
@@ -111,7 +113,7 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
 
     Raises:
         NotFound: something it names is not there.
-        InputError: no label of its datasets teaches its anatomies.
+        InputError: no label of its datasets teaches its anatomies, or a network that cannot be.
         Incompatible: parts that were not made for each other, or data that was withdrawn.
     """
     if job.base is None:
@@ -136,7 +138,8 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
     # what the cases may know; which of it the training cases show, their voxels tell later
     labels = {use.members: use.cases for dataset in datasets for use in dataset.labels}
     if job.base is None:
-        channels_for(default_stratification()[job.decoder], labels, job.anatomies)
+        config = _config(job, encoder, labels, [registry.decoder(ref) for ref in job.supporters])
+        check_decoder(config, EncoderConfig.from_dict(encoder.config))
     else:
         base = registry.decoder(job.base)
         _taught(job.decoder, DecoderConfig.from_dict(base.config), labels)
@@ -190,19 +193,8 @@ def resolve(
     base = registry.decoder(job.base) if job.base else None
     supporters = [registry.decoder(ref) for ref in job.supporters]
     if base is None:
-        group = default_stratification()[job.decoder]
-        anatomies = group.anatomies
-        scales = len(encoder.config["features"]) - 1
-        widths = job.widths or (*WIDTHS, *WIDTHS[-1:] * scales)[:scales]
-        config = DecoderConfig(
-            group=group.id,
-            layer=group.layer,
-            channels=channels_for(group, labels, job.anatomies),
-            widths=widths,
-            kernels=job.kernels or (FINEST_KERNEL, *(KERNEL for _ in widths[1:])),
-            heads=job.heads,
-            supporters=tuple(_pin(record) for record in supporters),
-        )
+        config = _config(job, encoder, labels, supporters)
+        anatomies = default_stratification()[job.decoder].anatomies
     else:
         config = DecoderConfig.from_dict(base.config)
         anatomies = _anatomies(base)
@@ -231,6 +223,31 @@ def resolve(
     if job.kind == "prune":
         return _to_prune(assignment, base, registry)
     return _to_update(assignment, base, seen.channels)
+
+
+def _config(
+    job: DecoderJob, encoder: EncoderRecord, labels: Labels, supporters: Sequence[DecoderRecord]
+) -> DecoderConfig:
+    """The new decoder of a training, as far as the job says; sensible where it does not."""
+    group = default_stratification()[job.decoder]
+    scales = len(encoder.config["features"]) - 1
+    widths = job.widths or (*WIDTHS, *WIDTHS[-1:] * scales)[:scales]
+    there = {record.ref: DecoderConfig.from_dict(record.config).heads for record in supporters}
+    for ref, heads in there.items():
+        if job.heads is not None and job.heads > heads:
+            raise Incompatible(
+                f"decoder {group.id}: supporter {ref} gives logits at {heads} scales only: set "
+                f"heads to {heads} or less, not {job.heads}"
+            )
+    return DecoderConfig(
+        group=group.id,
+        layer=group.layer,
+        channels=channels_for(group, labels, job.anatomies),
+        widths=widths,
+        kernels=job.kernels or (FINEST_KERNEL, *(KERNEL for _ in widths[1:])),
+        heads=job.heads or min(HEADS, len(widths), *there.values()),
+        supporters=tuple(_pin(record) for record in supporters),
+    )
 
 
 def _taught(group: str, config: DecoderConfig, labels: Labels) -> Taught:

@@ -90,6 +90,37 @@ def test_a_job_that_its_data_cannot_teach_is_not_queued(
     assert hub.registry().jobs() == []
 
 
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"widths": (16, 16, 16)}, "3 widths for an encoder of 3 stages; give 2"),
+        ({"heads": 3}, "heads must be 1 to 2"),
+        ({"widths": (16, 0)}, "give 1 or more"),
+        ({"kernels": ((2, 2, 2), (3, 3, 3))}, "must be odd"),
+    ],
+)
+def test_a_job_whose_decoder_cannot_be_built_is_not_queued(
+    hub: Workspace, wrong: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        enqueue([tiny_job(), tiny_job(**wrong)], hub)
+    assert hub.registry().jobs() == []
+
+
+def test_defaults_fit_the_encoder_and_the_supporters(tmp_path: Path) -> None:
+    hub = furnish(tmp_path)
+    plain = {"widths": (), "heads": None}
+    first = assigned(hub, tiny_job("abdomen/spleen", **plain))
+    assert (first.config.widths, first.config.heads) == ((16, 16), 2)
+    narrow = assigned(hub, tiny_job("abdomen/spleen", heads=1))
+    with hub.registry() as registry:
+        ref = register(delivered(hub, narrow), narrow, registry).ref
+    leaning = assigned(hub, tiny_job("abdomen/liver", supporters=(ref,), **plain))
+    assert leaning.config.heads == 1
+    with pytest.raises(Incompatible, match="set heads to 1 or less, not 2"):
+        enqueue([tiny_job("abdomen/liver", supporters=(ref,), heads=2)], hub)
+
+
 def test_epochs_are_batches(hub: Workspace) -> None:
     job = tiny_job(steps=None, epochs=3, batches_per_epoch=5)
     assert assigned(hub, job).stream.total == assigned(hub, job).recipe.steps == 15
