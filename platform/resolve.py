@@ -113,12 +113,15 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
 
     Raises:
         NotFound: something it names is not there.
-        InputError: no label of its datasets teaches its anatomies, or a network that cannot be.
+        InputError: no label of its datasets teaches its anatomies, or a network or patch size that
+            cannot be.
         Incompatible: parts that were not made for each other, or data that was withdrawn.
     """
     if job.base is None:
         default_stratification()[job.decoder]
     encoder = registry.encoder(job.encoder)
+    network = EncoderConfig.from_dict(encoder.config)
+    network.check_patch(job.patch_size or Plan.from_dict(encoder.plan).patch_size)
     registry.body_part_model(job.body_part_model)
     datasets = [catalog.get(ref) for ref in job.dataset]
     for dataset in datasets:
@@ -139,7 +142,7 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
     labels = {use.members: use.cases for dataset in datasets for use in dataset.labels}
     if job.base is None:
         config = _config(job, encoder, labels, [registry.decoder(ref) for ref in job.supporters])
-        check_decoder(config, EncoderConfig.from_dict(encoder.config))
+        check_decoder(config, network)
     else:
         base = registry.decoder(job.base)
         _taught(job.decoder, DecoderConfig.from_dict(base.config), labels)

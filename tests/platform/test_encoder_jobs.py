@@ -85,6 +85,9 @@ def test_the_plan_is_shown_before_anything_is_trained(tmp_path: Path) -> None:
         ({"workers": 2, "batch_size": 3}, "cannot share it evenly"),
         ({"held_back": ("liver", "spleen", "kidney")}, "no anatomy is labelled"),
         ({"dataset": "site-a/none"}, "site-a/none"),
+        ({"patch_size": (16, 22, 22)}, r"\(16, 24, 24\) is the next"),
+        ({"widths": (4,)}, "1 widths for an encoder of 3 stages; give 2"),
+        ({"widths": (4, 0)}, "give 1 or more each"),
     ],
 )
 def test_a_job_that_cannot_be_done_is_refused_at_once(

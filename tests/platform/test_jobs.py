@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,23 @@ def test_a_job_whose_decoder_cannot_be_built_is_not_queued(
     with pytest.raises(InputError, match=reason):
         enqueue([tiny_job(), tiny_job(**wrong)], hub)
     assert hub.registry().jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        ((10, 10, 10), (12, 12, 12)),
+        ((16, 16, 1), (16, 16, 4)),
+        ((4, 4, 4), (4, 4, 8)),
+    ],
+)
+def test_a_patch_that_the_encoder_cannot_halve_is_not_queued(
+    hub: Workspace, size: tuple[int, ...], fits: tuple[int, ...]
+) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{fits} is the next")):
+        enqueue([tiny_job(patch_size=size)], hub)
+    assert hub.registry().jobs() == []
+    assert assigned(hub, tiny_job(patch_size=fits)).stream.patch_size == fits
 
 
 def test_defaults_fit_the_encoder_and_the_supporters(tmp_path: Path) -> None:
