@@ -72,7 +72,7 @@ class DecoderJob(BaseModel):
         foreground: share of such patches at the first and the last batch.
         period: batch t repeats batch t - period, so that features are computed once.
         augment: noise, gain, offset and gamma on the patches.
-        supporters: finished decoders to lean on.
+        supporters: finished decoders to lean on; these may lean on others themselves.
         ema: momentum of the averaged weights; None for none. Updates take 0.99 unless given.
         ema_warm_up: whether that momentum grows from 0.1 over the first batches. Unless given, not
             in updates, whose average begins with weights that are good already.

@@ -48,6 +48,7 @@ class Assignment:
         rewind: earlier weights of the base, of prune.
         schedule: of prune.
         supporters: refs, in the order of ``config.supporters``.
+        chain: hashes of all that it leans on, of what its supporters lean on too.
         distilled: channels that the data does not label, of update.
         terms: of each dataset, JSON-able.
     """
@@ -71,6 +72,7 @@ class Assignment:
     rewind: RewindTo | None = None
     schedule: PruningSchedule | None = None
     supporters: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
     distilled: tuple[int, ...] = ()
     terms: tuple[dict[str, object], ...] = ()
 
@@ -105,7 +107,7 @@ class Assignment:
             self.rewind and self.rewind.sha256,
             self.rewind and self.rewind.start,
         )
-        return tuple(sha for sha in own if sha) + tuple(s.sha256 for s in self.config.supporters)
+        return tuple(sha for sha in own if sha) + self.chain
 
 
 def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
@@ -136,8 +138,6 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
             if decoder.group != job.decoder:
                 raise Incompatible(f"{ref} is no version of {job.decoder}")
             _check_trainable(decoder)
-        if ref in job.supporters and decoder.supporters:
-            raise Incompatible(f"supporter {ref} leans on others itself; lean on those instead")
     # what the cases may know; which of it the training cases show, their voxels tell later
     labels = {use.members: use.cases for dataset in datasets for use in dataset.labels}
     if job.base is None:
@@ -194,7 +194,10 @@ def resolve(
     train, held = split_of(stores, job.validation.fraction)
     labels = survey(train)
     base = registry.decoder(job.base) if job.base else None
-    supporters = [registry.decoder(ref) for ref in job.supporters]
+    supporters = [
+        registry.decoder(ref)
+        for ref in (job.supporters if base is None else [s.ref for s in base.supporters])
+    ]
     if base is None:
         config = _config(job, encoder, labels, supporters)
         anatomies = default_stratification()[job.decoder].anatomies
@@ -218,6 +221,7 @@ def resolve(
         learned=seen.learned,
         unions=seen.unions,
         supporters=tuple(record.ref for record in supporters),
+        chain=_chain(supporters, registry),
         start_sha256=registry.decoder(job.start).sha256 if job.start else None,
         terms=tuple(s.dataset.manifest.terms.model_dump(mode="json") for s in stores),
     )
@@ -271,6 +275,17 @@ def _anatomies(base: DecoderRecord) -> tuple[str, ...]:
 def _pin(record: DecoderRecord) -> Supporter:
     config = DecoderConfig.from_dict(record.config)
     return Supporter(record.sha256, len(config.channels) + 1)
+
+
+def _chain(supporters: Sequence[DecoderRecord], registry: Registry) -> tuple[str, ...]:
+    """Hashes of supporters and of all that they lean on, each once."""
+    found: dict[str, None] = {}
+    waiting = list(supporters)
+    while waiting:
+        record = waiting.pop(0)
+        found[record.sha256] = None
+        waiting += [registry.decoder(s.ref) for s in record.supporters if s.sha256 not in found]
+    return tuple(found)
 
 
 def _recipe(job: DecoderJob) -> Recipe:
@@ -349,7 +364,6 @@ def _to_prune(assignment: Assignment, base: DecoderRecord, registry: Registry) -
         assignment,
         base_ref=base.ref,
         base_sha256=base.sha256,
-        supporters=tuple(supporter.ref for supporter in base.supporters),
         learned=base.learned,
         unions=base.unions,
         rewind=rewind_to(job.rewind, base, registry),
@@ -379,7 +393,6 @@ def _to_update(
         assignment,
         base_ref=base.ref,
         base_sha256=base.sha256,
-        supporters=tuple(supporter.ref for supporter in base.supporters),
         learned=base.learned,
         unions=base.unions,
         distilled=tuple(channel for channel in every if channel not in labelled),

@@ -17,6 +17,7 @@ from clnet.data_catalog import Catalog, ReadAhead
 from clnet.model.artefact import DecoderInfo, decode_decoder, decode_encoder, encode_decoder
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision
+from clnet.model.supporters import load_supporters
 from clnet.model.ticket import Scope
 from clnet.model.training import FeatureCache, Trainee, train_pack
 from clnet.model.validation import Judged, mean_score, validate
@@ -74,7 +75,9 @@ class PruningTrial(tune.Trainable):
             decoder.to(encoder.device),
             self._subject.recipe,
             ticket=ticket,
-            supporters=[decode_decoder(s)[0].to(encoder.device) for s in self._subject.supporters],
+            supporters=load_supporters(
+                decoder.config, self._subject.supporters.__getitem__, encoder.device
+            ),
         )
         self._t = 0
         return True
