@@ -217,4 +217,4 @@ def _train(config: dict[str, Any]) -> TrainedEncoder | None:
             trainee.name: encode_teacher(trainee.finish().cpu(), sha256, encoder.config, bpr.sha256)
             for trainee in training.teachers
         }
-    return TrainedEncoder(artefact, kept, numerics_class(device))
+    return TrainedEncoder(artefact, kept, numerics_class(device, job.precision))
