@@ -171,6 +171,8 @@ def calibrate(
     """
     device = encoder.device
     evidence = {name: Evidence() for name in decoders}
+    for judged in decoders.values():
+        judged.decoder.eval()
     for t in range(batches):
         kept = cache.get(t) if cache else None
         if kept is None:
@@ -182,8 +184,7 @@ def calibrate(
         for name, judged in decoders.items():
             config = judged.decoder.config
             with convolving(precision, device):
-                support = [supporter(features) for supporter in judged.supporters]
-                logits = judged.decoder.eval()(features, support)[0]
+                logits = judged.logits(features)
             supervision = supervise(batch, config.layer, config.channels, device)
             evidence[name].add(t, logits, supervision.allowed)
     fitted = {name: sample.fit() for name, sample in evidence.items()}

@@ -22,6 +22,7 @@ __all__ = [
     "Supporter",
     "adopt",
     "build_decoder",
+    "check_decoder",
     "make_decoder",
 ]
 
@@ -228,6 +229,21 @@ def make_decoder(config: DecoderConfig, encoder: EncoderConfig) -> Decoder:
 
         return NnunetDecoder(config, encoder)
     return Decoder(config, encoder)
+
+
+def check_decoder(config: DecoderConfig, encoder: EncoderConfig) -> None:
+    """Look that a decoder of this shape can be made for an encoder, at no cost.
+
+    Raises:
+        Incompatible: its widths are not those of this many stages.
+        InputError: widths, kernels or heads that no decoder can have.
+    """
+    if min(config.widths) < 1:
+        raise InputError(f"decoder {config.group}: widths {config.widths}: give 1 or more each")
+    if any(size < 1 or size % 2 == 0 for kernel in config.kernels for size in kernel):
+        raise InputError(f"decoder {config.group}: kernels {config.kernels}: sizes must be odd")
+    with torch.device("meta"):
+        make_decoder(config, encoder)
 
 
 def build_decoder(config: DecoderConfig, encoder: EncoderConfig, seed: int) -> Decoder:

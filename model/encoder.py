@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -43,6 +44,34 @@ class EncoderConfig:
             raise InputError(f"encoder: every setting needs one value per stage, got {lengths}")
         if self.strides[0] != (1, 1, 1):
             raise InputError("encoder: the first stage must keep the resolution, stride (1, 1, 1)")
+
+    @property
+    def reduction(self) -> Kernel:
+        """Voxels along each axis that become one voxel of the coarsest features."""
+        z, y, x = (math.prod(strides) for strides in zip(*self.strides, strict=True))
+        return z, y, x
+
+    def check_patch(self, size: Sequence[int]) -> None:
+        """Look that patches of this size can be learned from.
+
+        Going up again, features must meet those on their way down, so every stride must divide
+        what it is applied to; and one voxel alone has no variance to normalise by.
+
+        Args:
+            size: voxels, ``(z, y, x)``.
+
+        Raises:
+            InputError: names the next larger size that fits.
+        """
+        parts = self.reduction
+        fits = [max(1, -(-n // part)) * part for n, part in zip(size, parts, strict=True)]
+        if fits == list(parts):
+            fits[-1] *= 2
+        if tuple(size) != tuple(fits):
+            raise InputError(
+                f"patch_size {tuple(size)}: the encoder takes one voxel in {parts}, so sizes must "
+                f"be multiples of these, and not all equal to them: {tuple(fits)} is the next"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-able values."""

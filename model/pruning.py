@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -11,6 +11,7 @@ from clnet.model.decoder import Decoder
 from clnet.model.encoder import Encoder
 from clnet.model.lottery import Lottery, PruningSchedule, milder_rates
 from clnet.model.numerics import Precision
+from clnet.model.supporters import ALONE, Supporters
 from clnet.model.ticket import read_ticket
 from clnet.model.training import FeatureCache, Patches, Recipe, Trainee, train_pack
 from clnet.model.validation import Judged, mean_score, validate
@@ -28,7 +29,7 @@ def prune(
     *,
     schedule: PruningSchedule | None = None,
     earlier: Mapping[str, Tensor] | None = None,
-    supporters: Sequence[Decoder] = (),
+    supporters: Supporters = ALONE,
     validate_every: int | None = None,
     precision: Precision = "auto",
     augment_seed: int | None = None,

@@ -25,6 +25,7 @@ from clnet.model.ema import Average
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision, convolving
 from clnet.model.supervision import Supervision, deep_supervision_loss, has_foreground, supervise
+from clnet.model.supporters import ALONE, Supporters
 from clnet.model.ticket import Ticket, apply_ticket
 
 __all__ = [
@@ -100,6 +101,7 @@ class Trainee:
     """A decoder in training.
 
     Attributes:
+        supporters: frozen decoders that it leans on, and theirs.
         origin: batch of the stream that its recipe begins at.
     """
 
@@ -107,7 +109,7 @@ class Trainee:
     decoder: Decoder
     recipe: Recipe
     ticket: Ticket | None = None
-    supporters: Sequence[Decoder] = ()
+    supporters: Supporters = ALONE
     distillation: Distillation | None = None
     origin: int = 0
     average: Average | None = field(init=False, default=None)
@@ -237,8 +239,7 @@ def decoder_step(
         [patches[b] for b in chosen], config.layer, config.channels, features[0].device
     )
     with convolving(precision, features[0].device):
-        with torch.no_grad():
-            support = [supporter(inputs) for supporter in trainee.supporters]
+        support = trainee.supporters.logits(config, inputs)
         logits = trainee.decoder(inputs, support)
     loss = deep_supervision_loss(logits, supervision)
     if trainee.distillation is not None:

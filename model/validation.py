@@ -13,6 +13,7 @@ from clnet.model.decoder import Decoder, DecoderConfig
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision, convolving
 from clnet.model.supervision import supervise
+from clnet.model.supporters import ALONE, Supporters
 from clnet.model.training import FeatureCache, Patches, to_images
 
 __all__ = ["Counts", "Judged", "count_voxels", "dice_scores", "mean_score", "validate"]
@@ -20,10 +21,20 @@ __all__ = ["Counts", "Judged", "count_voxels", "dice_scores", "mean_score", "val
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A decoder to validate, with the decoders it leans on."""
+    """A decoder to validate, with the decoders it leans on, and theirs."""
 
     decoder: Decoder
-    supporters: Sequence[Decoder] = ()
+    supporters: Supporters = ALONE
+
+    def logits(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The finest logits, ``(B, K + 1, Z, Y, X)``."""
+        support = self.supporters.logits(self.decoder.config, features)
+        finest: torch.Tensor = self.decoder(features, support)[0]
+        return finest
+
+    def winner(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Index of the strongest logit at every voxel, ``(B, Z, Y, X)``."""
+        return self.logits(features).argmax(dim=1)
 
 
 @dataclass(slots=True)
@@ -97,8 +108,7 @@ def count_voxels(
             batch, features = kept
         for name, judged in decoders.items():
             with convolving(precision, device):
-                support = [supporter(features) for supporter in judged.supporters]
-                winner = judged.decoder(features, support)[0].argmax(dim=1)
+                winner = judged.winner(features)
             _count(counts[name], winner, batch, judged.decoder.config)
     for name, judged in decoders.items():
         judged.decoder.train(training[name])

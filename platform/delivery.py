@@ -52,7 +52,10 @@ class Delivery:
 
 
 def deliver(run: PackRun, artefacts: Callable[[str], bytes]) -> list[Delivery]:
-    """Finish a pack: calibrate, measure ranges, judge updates, turn decoders into bytes."""
+    """Finish a pack: calibrate, measure ranges, judge updates, turn decoders into bytes.
+
+    One delivery per job.
+    """
     cases, _ = split_of(run.stream.stores, run.first.stream.val_fraction)
     curves = []
     if any(member.assignment.job.kind != "prune" for member in run.alive):
@@ -60,7 +63,7 @@ def deliver(run: PackRun, artefacts: Callable[[str], bytes]) -> list[Delivery]:
         curves = body_part_curves(cases, bpr)
     finished = {member.assignment.job_id: _finish(run, member) for member in run.alive}
     fitted = run.calibrations({job_id: done.decoder for job_id, done in finished.items()})
-    deliveries = []
+    deliveries = [Delivery(job_id, dropped=why) for job_id, why in run.refused.items()]
     for member in run.members:
         job_id = member.assignment.job_id
         if member.dropped:

@@ -13,6 +13,7 @@ from clnet.anatomy import vocabulary
 from clnet.data_catalog import Catalog, Dataset, DatasetPin, StreamSpec, fingerprint
 from clnet.decoders_registry import Registry
 from clnet.errors import InputError, NotFound
+from clnet.model.decoder import check_decoder
 from clnet.model.encoder import EncoderConfig
 from clnet.model.plan import Plan
 from clnet.model.planning import Intensity, network_for, plan_for
@@ -24,6 +25,7 @@ from clnet.platform.workspace import Workspace
 __all__ = ["ENCODER_JOB", "EncoderJob", "enqueue_encoder", "plan_of", "stream_of", "teachers_of"]
 
 ENCODER_JOB = "encoder"
+WIDEST = 64
 
 
 class EncoderJob(BaseModel):
@@ -103,15 +105,24 @@ class EncoderJob(BaseModel):
         """Shape of the encoder."""
         return network_for(plan, features=self.features, max_features=self.max_features)
 
+    def teacher_widths(self, network: EncoderConfig) -> tuple[int, ...]:
+        """Features of the teachers per scale, finest first."""
+        return self.widths or tuple(min(WIDEST, features) for features in network.features[:-1])
+
 
 def plan_of(job: EncoderJob, datasets: list[Dataset], registry: Registry) -> Plan:
     """The plan that the job fixes, or completed by what its datasets are like.
 
     Raises:
-        InputError: the datasets label nothing, so that no intensity scheme can be measured.
+        InputError: the datasets label nothing, so that no intensity scheme can be measured, or
+            the network cannot halve patches of the size that was asked for.
     """
-    if job.plan is not None:
-        return Plan.from_dict(job.plan)
+    plan = Plan.from_dict(job.plan) if job.plan is not None else _planned(job, datasets, registry)
+    job.network(plan).check_patch(plan.patch_size)
+    return plan
+
+
+def _planned(job: EncoderJob, datasets: list[Dataset], registry: Registry) -> Plan:
     records = [record for dataset in datasets for record in dataset.manifest.cases]
     found = [_foreground(dataset, registry) for dataset in datasets]
     measured = [one for one in found if one]
@@ -205,8 +216,8 @@ def enqueue_encoder(job: EncoderJob, workspace: Workspace) -> JobHandle:
 
     Raises:
         NotFound: a dataset or body-part model that is not there.
-        InputError: datasets that teach nothing.
-        Incompatible: a dataset that was withdrawn.
+        InputError: datasets that teach nothing, or a network or patch size that cannot be.
+        Incompatible: a dataset that was withdrawn, or widths of another number of scales.
     """
     told = job if job.command else job.model_copy(update={"command": shlex.join(sys.argv)})
     with workspace.registry() as registry:
@@ -215,8 +226,11 @@ def enqueue_encoder(job: EncoderJob, workspace: Workspace) -> JobHandle:
         for dataset in datasets:
             registry.check_usable(dataset.ref)
         pinned = told.model_copy(update={"dataset": tuple(d.ref for d in datasets)})
-        teachers_of(pinned, datasets)
+        teachers = teachers_of(pinned, datasets)
         plan = plan_of(pinned, datasets, registry)
+        network = pinned.network(plan)
+        for teacher in teachers:
+            check_decoder(teacher.config(pinned.teacher_widths(network)), network)
         pinned = pinned.model_copy(update={"plan": plan.to_dict()})
         if pinned.body_part_model is not None:
             registry.body_part_model(pinned.body_part_model)

@@ -196,7 +196,7 @@ def _train(config: dict[str, Any]) -> TrainedEncoder | None:
                 warm_up=job.warm_up,
                 ema=job.ema,
             ),
-            widths=job.widths or tuple(min(64, f) for f in network.features[:-1]),
+            widths=job.teacher_widths(network),
             seed=job.seed,
             precision=job.precision,
             checkpoint=workspace.runs / config["run"] / "checkpoint.safetensors",
@@ -217,4 +217,4 @@ def _train(config: dict[str, Any]) -> TrainedEncoder | None:
             trainee.name: encode_teacher(trainee.finish().cpu(), sha256, encoder.config, bpr.sha256)
             for trainee in training.teachers
         }
-    return TrainedEncoder(artefact, kept, numerics_class(device))
+    return TrainedEncoder(artefact, kept, numerics_class(device, job.precision))

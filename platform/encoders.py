@@ -49,6 +49,17 @@ class Teacher:
     anatomies: tuple[str, ...]
     weight: float = 1.0
 
+    def config(self, widths: tuple[int, ...], kernels: tuple[Kernel, ...] = ()) -> DecoderConfig:
+        """Shape of the decoder: a channel per anatomy."""
+        return DecoderConfig(
+            self.name,
+            self.layer,
+            tuple(Channel(name, vocabulary().leaves(name)) for name in self.anatomies),
+            widths=widths,
+            kernels=kernels,
+            heads=min(HEADS, len(widths)),
+        )
+
 
 def train_encoder(
     stream: PatchStream,
@@ -93,18 +104,7 @@ def train_encoder(
         [
             Trainee(
                 teacher.name,
-                build_decoder(
-                    DecoderConfig(
-                        teacher.name,
-                        teacher.layer,
-                        tuple(Channel(a, vocabulary().leaves(a)) for a in teacher.anatomies),
-                        widths=widths,
-                        kernels=kernels,
-                        heads=min(HEADS, len(widths)),
-                    ),
-                    config,
-                    seed + 1 + index,
-                ).to(device),
+                build_decoder(teacher.config(widths, kernels), config, seed + 1 + index).to(device),
                 recipe,
             )
             for index, teacher in enumerate(teachers)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clnet.decoders_registry import Registry
-from clnet.errors import Incompatible
+from clnet.errors import ClnetError, Incompatible
 from clnet.platform.events import EventLog
 from clnet.platform.workspace import Workspace
 
-__all__ = ["end_job", "reason_of"]
+__all__ = ["HOPELESS", "end_job", "reason_of", "why_hopeless"]
+
+HOPELESS = (ClnetError, ValueError, TypeError, LookupError)
+"""What would only be raised again if it were tried again; what memory or a device raise is not."""
 
 
 def end_job(
@@ -34,3 +37,8 @@ def reason_of(error: Exception) -> str:
     """The last line of what a worker died of, without Ray's frames."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
+
+
+def why_hopeless(error: Exception) -> str:
+    """One of :data:`HOPELESS` in words; of an error that is none of ours, its kind too."""
+    return str(error) if isinstance(error, ClnetError) else f"{type(error).__name__}: {error}"

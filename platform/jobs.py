@@ -59,7 +59,8 @@ class DecoderJob(BaseModel):
             32, 48 cut to the encoder's stages.
         kernels: of each scale's convolution, finest first; by default 1x1x1 at the finest,
             whose neighbourhoods the encoder has seen, and 3x3x3 below.
-        heads: scales with logits, for deep supervision.
+        heads: scales with logits, for deep supervision and support; by default 3, or as many as
+            encoder and supporters have.
         epochs, batches_per_epoch: length of the training; `steps` batches in all overrides.
         batch_size, patch_size: of the stream; patches as large as the plan says by default.
         learning_rate, weight_decay, warm_up, negatives: see :class:`clnet.model.training.Recipe`.
@@ -71,7 +72,7 @@ class DecoderJob(BaseModel):
         foreground: share of such patches at the first and the last batch.
         period: batch t repeats batch t - period, so that features are computed once.
         augment: noise, gain, offset and gamma on the patches.
-        supporters: finished decoders to lean on.
+        supporters: finished decoders to lean on; these may lean on others themselves.
         ema: momentum of the averaged weights; None for none. Updates take 0.99 unless given.
         ema_warm_up: whether that momentum grows from 0.1 over the first batches. Unless given, not
             in updates, whose average begins with weights that are good already.
@@ -114,7 +115,7 @@ class DecoderJob(BaseModel):
     anatomies: tuple[str, ...] = ()
     widths: tuple[int, ...] = ()
     kernels: tuple[tuple[int, int, int], ...] = ()
-    heads: int = Field(default=3, ge=1)
+    heads: int | None = Field(default=None, ge=1)
     epochs: int = Field(default=50, ge=1)
     batches_per_epoch: int = Field(default=256, ge=1)
     steps: int | None = Field(default=None, ge=1)

@@ -21,6 +21,7 @@ from clnet.model.calibration import Calibration, calibrate
 from clnet.model.decoder import Decoder
 from clnet.model.training import FeatureCache, train_pack
 from clnet.model.validation import Judged, mean_score, validate
+from clnet.platform.endings import HOPELESS, why_hopeless
 from clnet.platform.member import Member
 from clnet.platform.resolve import Assignment
 from clnet.platform.trainees import build_lottery, build_trainee
@@ -40,7 +41,11 @@ class _NothingLeft(Exception):
 
 
 class PackRun:
-    """The training of one pack.
+    """The training of one pack. A decoder that cannot be built is left out, its neighbours go on.
+
+    Attributes:
+        members: the decoders that were built.
+        refused: why by job, of those that could not be.
 
     Args:
         assignments: of equal ``pack_key``.
@@ -65,11 +70,16 @@ class PackRun:
         self.encoder = encoder.to(device)
         self.stream = PatchStream(stores, first.stream)
         self.validation = PatchStream(stores, first.validation)
-        self.members = []
+        self.members: list[Member] = []
+        self.refused: dict[str, str] = {}
         for each in assignments:
-            trainee = build_trainee(each, encoder.config, artefacts, device)
-            lottery = build_lottery(each, trainee, encoder.config, artefacts)
-            self.members.append(Member(each, trainee, lottery))
+            try:
+                trainee = build_trainee(each, encoder.config, artefacts, device)
+                lottery = build_lottery(each, trainee, encoder.config, artefacts)
+            except HOPELESS as error:
+                self.refused[each.job_id] = why_hopeless(error)
+            else:
+                self.members.append(Member(each, trainee, lottery))
         self.t = 0
         self.first = first
         self._cache = _cache(first.stream.period, first.job.cache_bytes)
@@ -84,6 +94,8 @@ class PackRun:
         Recoveries of pruned decoders follow one another along the stream, as long as any has
         something to try.
         """
+        if not self.alive:
+            return
         job, steps = self.first.job, self.first.recipe.steps
         self._keep_rewinds()
         self._begin_pruning()

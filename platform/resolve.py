@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from clnet.anatomy.stratification import default_stratification
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.data_catalog import Catalog, DatasetPin, PatchStream, PlanStore, StreamSpec
-from clnet.decoders_registry import DecoderRecord, Registry
+from clnet.decoders_registry import DecoderRecord, EncoderRecord, Registry
 from clnet.errors import Incompatible, InputError
-from clnet.model.decoder import DecoderConfig, Supporter
+from clnet.model.decoder import DecoderConfig, Supporter, check_decoder
+from clnet.model.encoder import EncoderConfig
 from clnet.model.lottery import PruningSchedule, milder_rates
 from clnet.model.plan import Plan
 from clnet.model.training import Recipe
@@ -23,6 +24,7 @@ from clnet.platform.rewinding import RewindTo, rewind_to
 __all__ = ["Assignment", "check_job", "resolve", "stores_for"]
 
 WIDTHS = (16, 16, 32, 48, 64)
+HEADS = 3
 FINEST_KERNEL, KERNEL = (1, 1, 1), (3, 3, 3)
 UPDATE_MOMENTUM = 0.99
 
@@ -46,6 +48,7 @@ class Assignment:
         rewind: earlier weights of the base, of prune.
         schedule: of prune.
         supporters: refs, in the order of ``config.supporters``.
+        chain: hashes of all that it leans on, of what its supporters lean on too.
         distilled: channels that the data does not label, of update.
         terms: of each dataset, JSON-able.
     """
@@ -69,6 +72,7 @@ class Assignment:
     rewind: RewindTo | None = None
     schedule: PruningSchedule | None = None
     supporters: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
     distilled: tuple[int, ...] = ()
     terms: tuple[dict[str, object], ...] = ()
 
@@ -103,7 +107,7 @@ class Assignment:
             self.rewind and self.rewind.sha256,
             self.rewind and self.rewind.start,
         )
-        return tuple(sha for sha in own if sha) + tuple(s.sha256 for s in self.config.supporters)
+        return tuple(sha for sha in own if sha) + self.chain
 
 
 def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
@@ -111,12 +115,15 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
 
     Raises:
         NotFound: something it names is not there.
-        InputError: no label of its datasets teaches its anatomies.
+        InputError: no label of its datasets teaches its anatomies, or a network or patch size that
+            cannot be.
         Incompatible: parts that were not made for each other, or data that was withdrawn.
     """
     if job.base is None:
         default_stratification()[job.decoder]
     encoder = registry.encoder(job.encoder)
+    network = EncoderConfig.from_dict(encoder.config)
+    network.check_patch(job.patch_size or Plan.from_dict(encoder.plan).patch_size)
     registry.body_part_model(job.body_part_model)
     datasets = [catalog.get(ref) for ref in job.dataset]
     for dataset in datasets:
@@ -131,12 +138,11 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
             if decoder.group != job.decoder:
                 raise Incompatible(f"{ref} is no version of {job.decoder}")
             _check_trainable(decoder)
-        if ref in job.supporters and decoder.supporters:
-            raise Incompatible(f"supporter {ref} leans on others itself; lean on those instead")
     # what the cases may know; which of it the training cases show, their voxels tell later
     labels = {use.members: use.cases for dataset in datasets for use in dataset.labels}
     if job.base is None:
-        channels_for(default_stratification()[job.decoder], labels, job.anatomies)
+        config = _config(job, encoder, labels, [registry.decoder(ref) for ref in job.supporters])
+        check_decoder(config, network)
     else:
         base = registry.decoder(job.base)
         _taught(job.decoder, DecoderConfig.from_dict(base.config), labels)
@@ -188,21 +194,13 @@ def resolve(
     train, held = split_of(stores, job.validation.fraction)
     labels = survey(train)
     base = registry.decoder(job.base) if job.base else None
-    supporters = [registry.decoder(ref) for ref in job.supporters]
+    supporters = [
+        registry.decoder(ref)
+        for ref in (job.supporters if base is None else [s.ref for s in base.supporters])
+    ]
     if base is None:
-        group = default_stratification()[job.decoder]
-        anatomies = group.anatomies
-        scales = len(encoder.config["features"]) - 1
-        widths = job.widths or (*WIDTHS, *WIDTHS[-1:] * scales)[:scales]
-        config = DecoderConfig(
-            group=group.id,
-            layer=group.layer,
-            channels=channels_for(group, labels, job.anatomies),
-            widths=widths,
-            kernels=job.kernels or (FINEST_KERNEL, *(KERNEL for _ in widths[1:])),
-            heads=job.heads,
-            supporters=tuple(_pin(record) for record in supporters),
-        )
+        config = _config(job, encoder, labels, supporters)
+        anatomies = default_stratification()[job.decoder].anatomies
     else:
         config = DecoderConfig.from_dict(base.config)
         anatomies = _anatomies(base)
@@ -223,6 +221,7 @@ def resolve(
         learned=seen.learned,
         unions=seen.unions,
         supporters=tuple(record.ref for record in supporters),
+        chain=_chain(supporters, registry),
         start_sha256=registry.decoder(job.start).sha256 if job.start else None,
         terms=tuple(s.dataset.manifest.terms.model_dump(mode="json") for s in stores),
     )
@@ -231,6 +230,31 @@ def resolve(
     if job.kind == "prune":
         return _to_prune(assignment, base, registry)
     return _to_update(assignment, base, seen.channels)
+
+
+def _config(
+    job: DecoderJob, encoder: EncoderRecord, labels: Labels, supporters: Sequence[DecoderRecord]
+) -> DecoderConfig:
+    """The new decoder of a training, as far as the job says; sensible where it does not."""
+    group = default_stratification()[job.decoder]
+    scales = len(encoder.config["features"]) - 1
+    widths = job.widths or (*WIDTHS, *WIDTHS[-1:] * scales)[:scales]
+    there = {record.ref: DecoderConfig.from_dict(record.config).heads for record in supporters}
+    for ref, heads in there.items():
+        if job.heads is not None and job.heads > heads:
+            raise Incompatible(
+                f"decoder {group.id}: supporter {ref} gives logits at {heads} scales only: set "
+                f"heads to {heads} or less, not {job.heads}"
+            )
+    return DecoderConfig(
+        group=group.id,
+        layer=group.layer,
+        channels=channels_for(group, labels, job.anatomies),
+        widths=widths,
+        kernels=job.kernels or (FINEST_KERNEL, *(KERNEL for _ in widths[1:])),
+        heads=job.heads or min(HEADS, len(widths), *there.values()),
+        supporters=tuple(_pin(record) for record in supporters),
+    )
 
 
 def _taught(group: str, config: DecoderConfig, labels: Labels) -> Taught:
@@ -251,6 +275,17 @@ def _anatomies(base: DecoderRecord) -> tuple[str, ...]:
 def _pin(record: DecoderRecord) -> Supporter:
     config = DecoderConfig.from_dict(record.config)
     return Supporter(record.sha256, len(config.channels) + 1)
+
+
+def _chain(supporters: Sequence[DecoderRecord], registry: Registry) -> tuple[str, ...]:
+    """Hashes of supporters and of all that they lean on, each once."""
+    found: dict[str, None] = {}
+    waiting = list(supporters)
+    while waiting:
+        record = waiting.pop(0)
+        found[record.sha256] = None
+        waiting += [registry.decoder(s.ref) for s in record.supporters if s.sha256 not in found]
+    return tuple(found)
 
 
 def _recipe(job: DecoderJob) -> Recipe:
@@ -329,7 +364,6 @@ def _to_prune(assignment: Assignment, base: DecoderRecord, registry: Registry) -
         assignment,
         base_ref=base.ref,
         base_sha256=base.sha256,
-        supporters=tuple(supporter.ref for supporter in base.supporters),
         learned=base.learned,
         unions=base.unions,
         rewind=rewind_to(job.rewind, base, registry),
@@ -359,7 +393,6 @@ def _to_update(
         assignment,
         base_ref=base.ref,
         base_sha256=base.sha256,
-        supporters=tuple(supporter.ref for supporter in base.supporters),
         learned=base.learned,
         unions=base.unions,
         distilled=tuple(channel for channel in every if channel not in labelled),

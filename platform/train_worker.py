@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clnet.errors import ClnetError
+from clnet.platform.endings import HOPELESS, why_hopeless
 from clnet.platform.events import EventLog
 from clnet.platform.resolve import Assignment, stores_for
 from clnet.platform.workspace import Workspace
@@ -152,7 +152,7 @@ def _train_or_say_why(config: dict[str, Any]) -> list[Delivery]:
 
     try:
         return _train(config)
-    except (ClnetError, ValueError, TypeError, LookupError) as error:
+    except HOPELESS as error:
         traceback.print_exc()  # into the worker's log
-        reason = str(error) if isinstance(error, ClnetError) else f"{type(error).__name__}: {error}"
+        reason = why_hopeless(error)
         return [Delivery(a.job_id, dropped=reason) for a in config["pack"].assignments]

@@ -10,6 +10,7 @@ from clnet.model.artefact import decode_decoder
 from clnet.model.decoder import Decoder, adopt, build_decoder
 from clnet.model.encoder import EncoderConfig
 from clnet.model.lottery import Lottery
+from clnet.model.supporters import load_supporters
 from clnet.model.ticket import read_ticket
 from clnet.model.training import Distillation, Trainee
 from clnet.platform.resolve import Assignment
@@ -28,7 +29,7 @@ def build_trainee(
     def decoder(sha256: str) -> Decoder:
         return decode_decoder(artefacts(sha256))[0].to(device)
 
-    supporters = [decoder(pin.sha256) for pin in assignment.config.supporters]
+    supporters = load_supporters(assignment.config, artefacts, device)
     job, recipe = assignment.job, assignment.recipe
     if assignment.base_sha256 is None:
         fresh = build_decoder(assignment.config, encoder, job.seed).to(device)

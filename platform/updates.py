@@ -16,7 +16,6 @@ import torch
 
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.model.artefact import DecoderInfo
-from clnet.model.decoder import Decoder
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision, convolving
 from clnet.model.plan import Plan
@@ -171,7 +170,5 @@ def agreement(
 
 
 def _winner(judged: Judged, features: list[torch.Tensor]) -> torch.Tensor:
-    decoder: Decoder = judged.decoder.eval()
-    support = [supporter(features) for supporter in judged.supporters]
-    winner: torch.Tensor = decoder(features, support)[0].argmax(dim=1)
-    return winner
+    judged.decoder.eval()
+    return judged.winner(features)

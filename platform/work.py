@@ -85,8 +85,9 @@ class PackWork:
                 for job_id in self.job_ids:
                     end_job(job_id, workspace, registry, "failed", error=reason_of(error))
                 return
-            for assignment, delivery in zip(self.pack.assignments, deliveries, strict=True):
-                _end(assignment, delivery, workspace, registry)
+            assignments = {assignment.job_id: assignment for assignment in self.pack.assignments}
+            for delivery in deliveries:
+                _end(assignments[delivery.job_id], delivery, workspace, registry)
 
 
 def prepare(jobs: Sequence[JobRecord], workspace: Workspace, registry: Registry) -> list[Work]:

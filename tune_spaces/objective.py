@@ -19,6 +19,7 @@ from clnet.model.artefact import DecoderInfo, decode_decoder, decode_encoder, en
 from clnet.model.calibration import calibrate
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision
+from clnet.model.supporters import load_supporters
 from clnet.model.ticket import Scope
 from clnet.model.training import FeatureCache, Trainee, train_pack
 from clnet.model.validation import Judged, mean_score, validate
@@ -76,7 +77,9 @@ class PruningTrial(tune.Trainable):
             decoder.to(encoder.device),
             self._subject.recipe,
             ticket=ticket,
-            supporters=[decode_decoder(s)[0].to(encoder.device) for s in self._subject.supporters],
+            supporters=load_supporters(
+                decoder.config, self._subject.supporters.__getitem__, encoder.device
+            ),
         )
         self._t = 0
         return True

@@ -23,7 +23,7 @@ class Subject:
         ref: of the dense version.
         dense_dsc: its mean validation DSC.
         encoder, decoder, early: artefacts; `early` are the weights to rewind to, if any.
-        supporters: artefacts of the decoders it leans on, in order.
+        supporters: artefacts of the decoders it leans on, and of those they lean on, by hash.
         stream, validation: specifications, as JSON.
         plan: of the encoder.
         recipe: of the recovery.
@@ -35,7 +35,7 @@ class Subject:
     encoder: bytes
     decoder: bytes
     early: bytes | None
-    supporters: tuple[bytes, ...]
+    supporters: Mapping[str, bytes]
     stream: Mapping[str, Any]
     validation: Mapping[str, Any]
     plan: Mapping[str, Any]
@@ -73,13 +73,21 @@ def subject_of(registry: Registry, record: DecoderRecord, space: SearchSpace) ->
         encoder=registry.artefact(record.encoder_sha256),
         decoder=registry.artefact(record.sha256),
         early=registry.artefact(early) if early else None,
-        supporters=tuple(registry.artefact(s.sha256) for s in record.supporters),
+        supporters=_chain(registry, record),
         stream=facts["stream"] | {"total": steps, "period": steps},
         validation=facts["validation"],
         plan=registry.encoder(record.encoder_ref).plan,
         recipe=Recipe(**recipe),
         precision=facts["job"]["precision"],
     )
+
+
+def _chain(registry: Registry, record: DecoderRecord) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for supporter in record.supporters:
+        found |= _chain(registry, registry.decoder(supporter.ref))
+        found[supporter.sha256] = registry.artefact(supporter.sha256)
+    return found
 
 
 def open_stream(catalog: Catalog, spec: Mapping[str, Any], plan: Mapping[str, Any]) -> PatchStream:

@@ -7,7 +7,7 @@ import torch
 from tiny_networks import SIZE, TINY, make_decoder, make_encoder
 
 from clnet.errors import Incompatible, InputError
-from clnet.model.decoder import Channel, DecoderConfig, adopt, build_decoder
+from clnet.model.decoder import Channel, DecoderConfig, adopt, build_decoder, check_decoder
 
 
 def test_equal_seeds_give_equal_weights() -> None:
@@ -52,3 +52,17 @@ def test_widths_must_fit_the_encoder() -> None:
     config = DecoderConfig("g", "organ", (Channel("liver", ("liver",)),), (4, 4, 4))
     with pytest.raises(Incompatible, match="give 2"):
         build_decoder(config, TINY, 0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "why"),
+    [
+        ({"widths": (4, 4, 4)}, "give 2"),
+        ({"widths": (4, -4)}, "give 1 or more"),
+        ({"widths": (4, 4), "kernels": ((2, 2, 2), (3, 3, 3))}, "must be odd"),
+    ],
+)
+def test_a_decoder_that_cannot_be_built_is_known_before(shape: dict, why: str) -> None:
+    config = DecoderConfig("g", "organ", (Channel("liver", ("liver",)),), heads=1, **shape)
+    with pytest.raises(InputError, match=why):
+        check_decoder(config, TINY)

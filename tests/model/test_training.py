@@ -14,6 +14,7 @@ from clnet.anatomy import LabelContract
 from clnet.model.decoder import Channel, DecoderConfig, Supporter, build_decoder
 from clnet.model.encoder import build_encoder
 from clnet.model.pretraining import EncoderTraining, pretrain
+from clnet.model.supporters import Supporters
 from clnet.model.ticket import draw_ticket, prunable
 from clnet.model.training import Distillation, FeatureCache, Recipe, Trainee, train_pack
 
@@ -131,7 +132,8 @@ def test_a_supporter_stays_frozen_and_is_used(encoder, stream) -> None:
         heads=2,
         supporters=(Supporter("0" * 64, 2),),
     )
-    leaning = Trainee("gb", build_decoder(config, TINY, 5), RECIPE, supporters=(supporter,))
+    supporters = Supporters({"0" * 64: supporter})
+    leaning = Trainee("gb", build_decoder(config, TINY, 5), RECIPE, supporters=supporters)
     before = [v.clone() for v in supporter.state_dict().values()]
     gates = [float(s.gate.detach()) for s in leaning.decoder.support]
     train_pack(encoder, [leaning], stream)

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_hub import furnish, tiny_job
 
+from clnet.data_catalog import PatchStream
 from clnet.errors import InputError, JobFailed
 from clnet.hub import connect
 from clnet.model.artefact import decode_encoder
-from clnet.platform.encoder_jobs import EncoderJob, enqueue_encoder
+from clnet.model.numerics import resolve_precision
+from clnet.model.pretraining import EncoderTraining
+from clnet.model.training import Recipe
+from clnet.platform.encoder_jobs import (
+    EncoderJob,
+    enqueue_encoder,
+    plan_of,
+    stream_of,
+    teachers_of,
+)
+from clnet.platform.encoders import Cancelled, train_encoder
 from clnet.platform.events import EventLog
 from clnet.platform.jobs import enqueue
 from clnet.platform.ray_runtime import RayRuntime
 from clnet.platform.runner import run_queued
+from clnet.platform.workspace import Workspace
 
 TINY = {
     "name": "boxes",
@@ -40,7 +58,9 @@ def test_two_workers_train_an_encoder_that_decoders_can_lean_on(
     tmp_path: Path, local_ray: RayRuntime
 ) -> None:
     hub = furnish(tmp_path)
-    handle = enqueue_encoder(job(workers=2), hub)
+    usual = resolve_precision("auto", torch.device("cpu"))
+    other = "float32" if usual is torch.bfloat16 else "bfloat16"
+    handle = enqueue_encoder(job(workers=2, precision=other), hub)
     assert run_queued(hub)
     (ref,) = handle.wait().results
     with hub.registry() as registry:
@@ -48,6 +68,7 @@ def test_two_workers_train_an_encoder_that_decoders_can_lean_on(
         encoder, plan = decode_encoder(registry.artefact(record.sha256))
         teacher = registry.decoder("teacher/organ@1")
     assert record.lineage.datasets[0].ref == "site-a/boxes@1"
+    assert record.lineage.numerics["dtype"] == other
     assert plan.spacing == (6.0, 6.0, 6.0)
     assert 0 < plan.mean < 500
     assert encoder.config.features[0] == 8
@@ -71,6 +92,71 @@ def test_a_cancelled_encoder_job_leaves_no_encoder(tmp_path: Path, local_ray: Ra
         assert [encoder.ref for encoder in registry.encoders()] == ["encoder/tiny@1"]
 
 
+@pytest.mark.slow
+def test_a_killed_worker_goes_on_and_ends_with_the_same_encoder(
+    tmp_path: Path, local_ray: RayRuntime
+) -> None:
+    hub = furnish(tmp_path)
+    long = {"steps": 120, "checkpoint_every": 5}
+    disturbed, left_alone = (enqueue_encoder(job(name=name, **long), hub) for name in "ab")
+    runner = threading.Thread(target=run_queued, args=(hub,))
+    runner.start()
+    log = EventLog(hub.job_folder(disturbed.id))
+    deadline = time.monotonic() + 300
+    while not any((event.fraction or 0) > 0.3 for event in log):
+        assert time.monotonic() < deadline, [event.kind for event in log]
+        time.sleep(0.01)
+    (begun,) = (event for event in log if event.kind == "training")
+    os.kill(int(begun.message.split()[1]), signal.SIGKILL)
+    runner.join()
+    kinds = [event.kind for event in log]
+    again = list(log)[len(kinds) - kinds[::-1].index("training") :]
+    assert kinds.count("training") == 2
+    assert (again[0].fraction or 0) > 0.2, "it began anew instead of at its checkpoint"
+    with hub.registry() as registry:
+        first, second = (
+            registry.encoder(handle.wait().results[0]) for handle in (disturbed, left_alone)
+        )
+    assert first.sha256 == second.sha256
+
+
+def trained(hub: Workspace, folder: Path, stop: int | None = None) -> EncoderTraining:
+    """The training of a job with a checkpoint in `folder`, cancelled when asked for the `stop`th
+    time."""
+    asked = itertools.count(1)
+    wanted = job(patch_size=(16, 16, 16), dataset="site-a/boxes@1", ema=0.9)
+    datasets = [hub.catalog().get(ref) for ref in wanted.dataset]
+    teachers = teachers_of(wanted, datasets)
+    with hub.registry() as registry:
+        plan = plan_of(wanted, datasets, registry)
+    network = wanted.network(plan)
+    stores = [hub.catalog().plan_store(dataset, plan.to_dict()) for dataset in datasets]
+    return train_encoder(
+        PatchStream(stores, stream_of(wanted, plan, datasets, teachers)),
+        network,
+        teachers,
+        Recipe(steps=wanted.steps, warm_up=wanted.warm_up, ema=wanted.ema),
+        widths=wanted.teacher_widths(network),
+        checkpoint=folder / "checkpoint.safetensors",
+        checkpoint_every=4,
+        cancelled=lambda: next(asked) == stop,
+    )
+
+
+@pytest.mark.parametrize("stop", [2, 3])
+def test_an_interrupted_training_goes_on_from_its_checkpoint_to_the_same_bits(
+    tmp_path: Path, stop: int
+) -> None:
+    hub = furnish(tmp_path)
+    whole = trained(hub, tmp_path / "whole")
+    with pytest.raises(Cancelled):
+        trained(hub, tmp_path / "halves", stop)
+    halves = trained(hub, tmp_path / "halves")
+    state = halves.state()
+    assert state.keys() == whole.state().keys()
+    assert all(torch.equal(value, state[name]) for name, value in whole.state().items())
+
+
 def test_the_plan_is_shown_before_anything_is_trained(tmp_path: Path) -> None:
     furnish(tmp_path)
     with connect(tmp_path) as hub:
@@ -85,6 +171,9 @@ def test_the_plan_is_shown_before_anything_is_trained(tmp_path: Path) -> None:
         ({"workers": 2, "batch_size": 3}, "cannot share it evenly"),
         ({"held_back": ("liver", "spleen", "kidney")}, "no anatomy is labelled"),
         ({"dataset": "site-a/none"}, "site-a/none"),
+        ({"patch_size": (16, 22, 22)}, r"\(16, 24, 24\) is the next"),
+        ({"widths": (4,)}, "1 widths for an encoder of 3 stages; give 2"),
+        ({"widths": (4, 0)}, "give 1 or more each"),
     ],
 )
 def test_a_job_that_cannot_be_done_is_refused_at_once(

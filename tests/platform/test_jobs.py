@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,54 @@ def test_a_job_that_its_data_cannot_teach_is_not_queued(
     with pytest.raises(InputError, match=reason):
         enqueue([tiny_job(), tiny_job(**wrong)], hub)
     assert hub.registry().jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"widths": (16, 16, 16)}, "3 widths for an encoder of 3 stages; give 2"),
+        ({"heads": 3}, "heads must be 1 to 2"),
+        ({"widths": (16, 0)}, "give 1 or more"),
+        ({"kernels": ((2, 2, 2), (3, 3, 3))}, "must be odd"),
+    ],
+)
+def test_a_job_whose_decoder_cannot_be_built_is_not_queued(
+    hub: Workspace, wrong: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        enqueue([tiny_job(), tiny_job(**wrong)], hub)
+    assert hub.registry().jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        ((10, 10, 10), (12, 12, 12)),
+        ((16, 16, 1), (16, 16, 4)),
+        ((4, 4, 4), (4, 4, 8)),
+    ],
+)
+def test_a_patch_that_the_encoder_cannot_halve_is_not_queued(
+    hub: Workspace, size: tuple[int, ...], fits: tuple[int, ...]
+) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{fits} is the next")):
+        enqueue([tiny_job(patch_size=size)], hub)
+    assert hub.registry().jobs() == []
+    assert assigned(hub, tiny_job(patch_size=fits)).stream.patch_size == fits
+
+
+def test_defaults_fit_the_encoder_and_the_supporters(tmp_path: Path) -> None:
+    hub = furnish(tmp_path)
+    plain = {"widths": (), "heads": None}
+    first = assigned(hub, tiny_job("abdomen/spleen", **plain))
+    assert (first.config.widths, first.config.heads) == ((16, 16), 2)
+    narrow = assigned(hub, tiny_job("abdomen/spleen", heads=1))
+    with hub.registry() as registry:
+        ref = register(delivered(hub, narrow), narrow, registry).ref
+    leaning = assigned(hub, tiny_job("abdomen/liver", supporters=(ref,), **plain))
+    assert leaning.config.heads == 1
+    with pytest.raises(Incompatible, match="set heads to 1 or less, not 2"):
+        enqueue([tiny_job("abdomen/liver", supporters=(ref,), heads=2)], hub)
 
 
 def test_epochs_are_batches(hub: Workspace) -> None:

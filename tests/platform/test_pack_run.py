@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,16 @@ def test_one_that_diverges_is_dropped_alone(hub: Workspace, alone: dict[str, str
     lost, kept = finish(hub, begin(hub, assign(hub, wild, tiny_job(GROUPS[1], seed=1))))
     assert "diverged" in lost.dropped
     assert sha256(kept) == alone[NAMES[1]]
+
+
+def test_one_that_cannot_be_built_is_dropped_alone(hub: Workspace, alone: dict[str, str]) -> None:
+    wrong, right = assign(hub, tiny_job(GROUPS[0]), tiny_job(GROUPS[1], seed=1))
+    wrong = replace(wrong, config=replace(wrong.config, widths=(16, 16, 16), kernels=()))
+    lost, kept = finish(hub, begin(hub, (wrong, right)))
+    assert "give 2" in lost.dropped
+    assert sha256(kept) == alone[NAMES[1]]
+    (lost,) = finish(hub, begin(hub, (wrong,)))
+    assert "give 2" in lost.dropped
 
 
 def test_one_that_is_cancelled_is_dropped_alone(

@@ -173,7 +173,12 @@ class Encoders:
         )
 
     def plan(self, dataset: str | Sequence[str], **settings: Any) -> tuple[Plan, EncoderConfig]:
-        """The plan and the network that :meth:`train` would use for these datasets."""
+        """The plan and the network that :meth:`train` would use for these datasets.
+
+        Raises:
+            NotFound: a dataset that is not there.
+            InputError: datasets that label nothing, or a patch size that no network can halve.
+        """
         from clnet.platform.encoder_jobs import plan_of
 
         job = _job({"name": "plan", "dataset": dataset, **settings})
@@ -191,7 +196,8 @@ class Encoders:
 
         Raises:
             NotFound: a dataset or body-part model that is not there.
-            InputError: settings that contradict each other, or datasets that teach nothing.
+            InputError: settings that contradict each other, datasets that teach nothing, or a
+                patch size or widths that no network can have.
         """
         from clnet.platform.encoder_jobs import enqueue_encoder
         from clnet.platform.jobs import JobHandle
