@@ -114,6 +114,31 @@ def test_a_record_that_was_changed_is_found(probed: clnet.Hub) -> None:
     found = report(probed, "first")
     assert not found["ok"]
     assert "the database was changed" in found["faults"][0]["reason"]
+    assert "artefacts: 0 of 0 whole" in verify(probed, "first")[1]
+
+
+def test_an_older_record_that_lost_a_decoder_does_not_hide_that_it_is_gone(
+    probed: clnet.Hub,
+) -> None:
+    probed.releases.create("smaller", ["abdomen/liver@1"])
+    spleen = probed.decoders.get("abdomen/spleen").sha256
+    probed.close()
+    with sqlite3.connect(probed.workspace.root / "registry.db") as raw:
+        raw.execute(
+            "DELETE FROM release_decoders WHERE release_id = "
+            "(SELECT id FROM releases WHERE name = 'first') AND decoder_id = "
+            "(SELECT id FROM decoder_versions WHERE sha256 = ?)",
+            (spleen,),
+        )
+    raw.close()
+    assert verify(probed, "smaller")[0] == 0
+    found = report(probed, "smaller", "--against", "first")
+    assert not found["ok"]
+    assert [fault["refs"] for fault in found["faults"]] == [["first"]]
+    code, text = verify(probed, "smaller", "--against", "first")
+    assert code == 1
+    assert "damaged: first: release first: its content hashes" in text
+    assert "artefacts: 4 of 4 whole" in text
 
 
 def test_an_update_of_another_decoder_leaves_shared_versions_as_they_were(

@@ -176,8 +176,7 @@ def _tell(found: Certificate) -> None:
     listing(rows, as_json=False, empty="")
     for fault in found.faults:
         typer.secho(f"damaged: {', '.join(fault.refs)}: {fault.reason}", fg=typer.colors.RED)
-    whole = found.artefacts - len(found.faults)
-    typer.echo(f"artefacts: {whole} of {found.artefacts} whole, {found.total_bytes} bytes")
+    typer.echo(f"artefacts: {found.whole} of {found.artefacts} whole, {found.total_bytes} bytes")
     if found.without_probe:
         count = len(found.without_probe)
         typer.secho(
