@@ -216,6 +216,21 @@ def test_a_group_that_is_gone_is_named_and_fails(probed: clnet.Hub) -> None:
     ]
 
 
+def test_a_release_beside_the_older_one_is_verified_with_a_warning(probed: clnet.Hub) -> None:
+    add_decoder(probed.registry, "abdomen/pancreas", ["pancreas"], seed=4)
+    probed.releases.create("beside")
+    code, text = verify(probed, "beside", "--against", "first")
+    assert code == 0
+    assert "warning: first is not an ancestor of beside" in text
+    assert "warning: voxels of abdomen/liver, abdomen/spleen may change hands" in text
+    assert "release beside verified" in text
+    assert text.splitlines()[-1].startswith("but what first segments is not protected in beside")
+    against = report(probed, "beside", "--against", "first")["against"]
+    assert (against["descends"], len(against["warnings"])) == (False, 2)
+    probed.releases.create("child", parent="first")
+    assert "warning" not in verify(probed, "child", "--against", "first")[1]
+
+
 def test_probes_travel_with_a_release(probed: clnet.Hub, tmp_path: Path) -> None:
     probed.releases.export("first", tmp_path / "bundle")
     with clnet.connect(tmp_path / "other") as other:
