@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BufferedReader
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from clnet.data_catalog.allocation import Allocate, in_memory, slabs
 from clnet.data_catalog.container import check_nifti_header, check_packed, check_self_contained
-from clnet.errors import CaseRejected
+from clnet.errors import CaseRejected, InputError
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
@@ -88,14 +89,15 @@ class Stored(Protocol):
 
 def read_volume(
     path: Path | Stored,
-    max_bytes: int = DEFAULT_MAX_BYTES,
+    max_bytes: int | None = DEFAULT_MAX_BYTES,
     max_ratio: float | None = None,
     allocate: Allocate = in_memory,
 ) -> Volume:
     """Read a three-dimensional scalar image (NIfTI, NRRD or MHA), or what knows how to be read.
 
     Args:
-        max_bytes: largest volume, in bytes of voxels by the header.
+        max_bytes: largest volume, in bytes of voxels by the header; None for whatever `allocate`
+            has room for.
         max_ratio: how many times its size a large file may unpack to; no limit by default.
         allocate: gives the arrays. NIfTI is read into them in slabs; NRRD and MHA are read by
             SimpleITK, which holds the whole file meanwhile.
@@ -104,7 +106,9 @@ def read_volume(
         CaseRejected: missing, unreadable, truncated, not 3D, not scalar, without an
             orientation, with voxels in another file, or larger than `max_bytes` or the file
             itself allow by its header, which is read first.
+        InputError: `allocate` has no room.
     """
+    max_bytes = sys.maxsize if max_bytes is None else max_bytes
     if not isinstance(path, Path):
         return path.read(max_bytes, allocate)
     file = str(path)
@@ -146,7 +150,7 @@ def _read_nifti(path: Path, max_bytes: int, max_ratio: float | None, allocate: A
             voxels = _nifti_voxels(stream, image.dataobj, shape, allocate)
             if isinstance(stream, gzip.GzipFile):
                 _read_to_end(file, stream, max_bytes)
-    except CaseRejected:
+    except InputError:  # judged here, or there is no room for the voxels
         raise
     except Exception as error:  # noqa: BLE001 - a damaged file makes the parser raise anything
         raise _unreadable(file, error) from None
@@ -331,7 +335,8 @@ def check_size(file: str, shape: tuple[int, ...], dtype: np.dtype[Any], limit: i
             file,
             "shape",
             f"the header declares {shape} voxels of {dtype}, {size / 1024**2:.0f} MiB; "
-            f"the limit is {limit / 1024**2:.0f} MiB; crop it or raise max_bytes",
+            f"the limit is {limit / 1024**2:.0f} MiB; crop it; contributions take larger ones "
+            "where CLNET_SCAN_MAX_BYTES says so",
             "file.too-large",
         )
     return size

@@ -128,6 +128,15 @@ class Reading(Core):
         with self.database.read() as session:
             return touched(session, Node("dataset", find_dataset(session, dataset).ref))
 
+    def check_release(self, name: str) -> None:
+        """Look that the record of a release is what its hash says.
+
+        Raises:
+            IntegrityError: it is not: somebody changed the database.
+        """
+        with self.database.read() as session:
+            check_content(release_record(session, find_release(session, name)))
+
     def verify_release(self, name: str) -> VerifyReport:
         """Check that all a release consists of is stored and hashes right, probes included.
 

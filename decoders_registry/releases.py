@@ -42,6 +42,7 @@ __all__ = [
     "all_releases",
     "check_content",
     "compose",
+    "descends_from",
     "insert_release",
     "release_record",
 ]
@@ -172,6 +173,23 @@ def release_record(session: Session, row: ReleaseRow) -> ReleaseRecord:
 def all_releases(session: Session) -> list[ReleaseRow]:
     """Every release, in the order of creation."""
     return list(session.scalars(sa.select(ReleaseRow).order_by(ReleaseRow.id)))
+
+
+def descends_from(session: Session, release: ReleaseRecord, ancestor: ReleaseRecord) -> bool:
+    """Whether `ancestor` is the parent of `release`, or the parent's parent, and so on.
+
+    By name and hash, as far as the releases between them are here.
+    """
+    parents = {
+        (row.name, row.sha256): (row.parent_name, row.parent_sha256)
+        for row in all_releases(session)
+    }
+    place = release.parent, release.parent_sha256
+    while place in parents:
+        if place == (ancestor.name, ancestor.sha256):
+            return True
+        place = parents.pop(place)  # each once: a database that was changed may go in circles
+    return False
 
 
 def compose(

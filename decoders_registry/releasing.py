@@ -27,6 +27,7 @@ from clnet.decoders_registry.releases import (
     ReleaseRecord,
     all_releases,
     compose,
+    descends_from,
     insert_release,
     release_record,
 )
@@ -87,7 +88,9 @@ class Releasing(Core):
 
     def diff(self, before: str, after: str) -> ReleaseDiff:
         """What changed between two releases, by group."""
-        return compare(self.release(before), self.release(after))
+        with self.database.read() as session:
+            old, new = (release_record(session, find_release(session, n)) for n in (before, after))
+            return compare(old, new, descends=descends_from(session, new, old))
 
     def export_release(self, name: str, folder: Path) -> int:
         """Write the release and all it came from as a folder; returns the artefacts' bytes.

@@ -201,9 +201,9 @@ def _judge(
     if rounding > HU_ROUNDING:
         return "changed", f"the phantom is rendered otherwise here, by up to {rounding} HU"
     other = [
-        f"{key} {was!r} then, {here.get(key)!r} here"
-        for key, was in probe.numerics.items()
-        if here.get(key) != was
+        f"{key} {probe.numerics.get(key)!r} then, {here.get(key)!r} here"
+        for key in {**probe.numerics, **here}  # either class may know what the other does not
+        if here.get(key) != probe.numerics.get(key)
     ]
     if not same_input:
         other.append("the phantom rounds otherwise")

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from clnet.decoders_registry import DecoderRecord, Fault, Registry, ReleaseDiff, ReleaseRecord
+from clnet.decoders_registry import (
+    DecoderRecord,
+    Fault,
+    Registry,
+    ReleaseDiff,
+    ReleaseRecord,
+    VerifyReport,
+)
 from clnet.errors import Incompatible, IntegrityError, NotFound
 
 if TYPE_CHECKING:
@@ -24,6 +31,7 @@ Progress = Callable[[float, str], None]
 CheckedBy = Literal["output hash", "stored logits", "artefact hash"]
 Verdict = Literal["identical", "within tolerance", "no probe", "changed", "not computed"]
 
+NOT_READ = VerifyReport(checked=0, total_bytes=0, faults=(), orphans=())
 PASSED: frozenset[Verdict] = frozenset({"identical", "within tolerance"})
 
 
@@ -60,9 +68,11 @@ class Certificate(_Frozen):
     """What verifying a release found.
 
     Attributes:
-        artefacts: how many were read and hashed, probes among them.
+        artefacts: how many were read and hashed, probes among them; none if the release's own
+            record was changed, as it is not known which they are.
+        whole: how many of them are there and undamaged.
         total_bytes: their size.
-        faults: missing or damaged ones, and a record that was changed.
+        faults: missing or damaged ones, and records that were changed, the older release's too.
         decoders: served ones and supporters.
         without_probe: decoder versions of which the hash alone could be checked.
         against: what changed since the older release that was asked for.
@@ -72,6 +82,7 @@ class Certificate(_Frozen):
     release: str
     sha256: str
     artefacts: int
+    whole: int
     total_bytes: int
     faults: tuple[Fault, ...]
     decoders: tuple[DecoderCheck, ...]
@@ -86,8 +97,8 @@ class Certificate(_Frozen):
 
     @property
     def ok(self) -> bool:
-        """Whether every artefact is whole, every decoder answers its probe as it did, and no
-        group of the older release is missing."""
+        """Whether every artefact and record is whole, every decoder answers its probe as it did,
+        and no group of the older release is missing."""
         return not self.faults and not self.removed and all(check.ok for check in self.decoders)
 
 
@@ -120,7 +131,8 @@ def verify_release(
     Args:
         registry: where it is.
         name: of the release.
-        against: an older release; tells what both share and what changed.
+        against: an older release; tells what both share and what changed. Its record must be
+            whole, as one that lost a decoder would hide that the newer one lost it too.
         progress: told the fraction done and the decoder asked.
 
     Raises:
@@ -128,24 +140,30 @@ def verify_release(
     """
     release = registry.release(name)
     older = None if against is None else registry.diff(against, name)
-    try:
-        report = registry.verify_release(name)
-        faults, artefacts, size = report.faults, report.checked, report.total_bytes
-    except IntegrityError as error:
-        faults = (Fault(sha256=release.sha256, refs=(release.name,), reason=str(error)),)
-        artefacts = size = 0
-    checks = _ask(registry, release, faults, progress)
+    records = [_fault_of_record(registry, r) for r in (name, against) if r is not None]
+    changed = tuple(fault for fault in records if fault is not None)
+    report = NOT_READ if records[0] is not None else registry.verify_release(name)
+    checks = _ask(registry, release, report.faults, progress)
     return Certificate(
         release=release.name,
         sha256=release.sha256,
-        artefacts=artefacts,
-        total_bytes=size,
-        faults=faults,
+        artefacts=report.checked,
+        whole=report.checked - len(report.faults),
+        total_bytes=report.total_bytes,
+        faults=(*changed, *report.faults),
         decoders=checks,
         without_probe=tuple(check.ref for check in checks if check.verdict == "no probe"),
         against=older,
         shared=older.kept if older is not None else (),
     )
+
+
+def _fault_of_record(registry: Registry, name: str) -> Fault | None:
+    try:
+        registry.check_release(name)
+    except IntegrityError as error:
+        return Fault(sha256=registry.release(name).sha256, refs=(name,), reason=str(error))
+    return None
 
 
 def _ask(

@@ -25,6 +25,7 @@ class Workspace:
         plans_max_bytes: what the plan stores may take; no limit by default.
         datasets: folder or URL of the datasets; by default in the folder.
         fetched_max_bytes: what cases fetched from elsewhere may take; no limit by default.
+        scan_max_bytes: largest volume that contributions take; 2 GiB by default.
     """
 
     root: Path
@@ -33,6 +34,7 @@ class Workspace:
     plans_max_bytes: int | None = None
     datasets: str = ""
     fetched_max_bytes: int | None = None
+    scan_max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         root = Path(self.root).resolve()
@@ -55,6 +57,7 @@ class Workspace:
     def catalog(self) -> Catalog:
         """The catalog of datasets."""
         from clnet.data_catalog import Catalog
+        from clnet.data_catalog.volume import DEFAULT_MAX_BYTES
         from clnet.model.preparers import PREPARERS
         from clnet.model.scratch import Scratch
 
@@ -62,6 +65,7 @@ class Workspace:
             self.datasets,
             self.root / "plans",
             preparers=PREPARERS,
+            max_bytes=DEFAULT_MAX_BYTES if self.scan_max_bytes is None else self.scan_max_bytes,
             plans_max_bytes=self.plans_max_bytes,
             fetched_max_bytes=self.fetched_max_bytes,
             allocate=Scratch().zeros,

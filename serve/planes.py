@@ -29,6 +29,7 @@ FILL = {"body": 0.0, "container": 0.22}  # these lie around others: a thin veil,
 USUAL_FILL = 0.40
 OVERSAMPLING = 2
 OUTLINE = 5  # oversampled pixels
+COUNTED_VOXELS = 1 << 20  # at once
 LOOK_VOXELS = 96  # per axis, enough to choose slices by
 
 Image = NDArray[np.float32]
@@ -107,7 +108,8 @@ class Volume:
         found: dict[str, float] = {}
         for layer, labels in self.layers.items():
             counts = np.zeros(int(np.iinfo(labels.dtype).max) + 1, np.int64)
-            for slab in np.array_split(labels, max(1, labels.size >> 24), axis=2):
+            # counting takes eight bytes a voxel of what is counted at once
+            for slab in np.array_split(labels, max(1, labels.size // COUNTED_VOXELS), axis=2):
                 counts += np.bincount(slab.ravel(), minlength=len(counts))
             for value, name in self.names[layer].items():
                 if counts[value]:

@@ -190,7 +190,11 @@ def _mask_reader(file: Path, grid: Grid) -> Callable[[], NDArray[np.bool_]]:
     def read() -> NDArray[np.bool_]:
         volume = to_canonical(read_volume(file))
         _check_grid(grid, volume, file)
-        return np.asarray(volume.voxels > 0)
+        if volume.voxels.dtype.kind == "f" and np.isnan(volume.voxels).any():
+            raise CaseRejected(
+                str(file), "voxels", "holds NaN, so which voxels are meant is not known"
+            )
+        return np.asarray(volume.voxels != 0)
 
     return read
 

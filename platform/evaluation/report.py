@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from clnet.anatomy.vocabulary import REGIONS
 from clnet.platform.evaluation.evaluate import Evaluation
-from clnet.platform.evaluation.summary import CONFIDENCE, RESAMPLES, Summary
+from clnet.platform.evaluation.summary import CONFIDENCE, OTHER, RESAMPLES, Summary
 from clnet.storage import atomic_write
 
 __all__ = ["write_report"]
@@ -42,14 +42,21 @@ ROW_INCHES, HEAD_INCHES, WIDTH_INCHES, DPI = 0.24, 1.1, 12.0, 110
 
 
 def write_report(found: Evaluation, folder: Path) -> list[Path]:
-    """Write all files of an evaluation; gives their paths."""
+    """Write all files of an evaluation; gives their paths.
+
+    Pictures that an earlier evaluation left of regions that this one lacks are removed; other
+    files stay.
+    """
     files = {"metrics.csv": _table(found), "summary.json": _summary(found)}
-    slugs: dict[str, str] = {region: slug for slug, region in REGIONS.items()}
+    names: dict[str, str] = {region: f"boxplots-{slug}.png" for slug, region in REGIONS.items()}
+    names[OTHER] = f"boxplots-{OTHER}.png"
     for region in found.regions:
         if picture := _box_plots(found, region):
-            files[f"boxplots-{slugs.get(region, region)}.png"] = picture
+            files[names[region]] = picture
     for name, data in files.items():
         atomic_write(folder / name, data)
+    for stale in set(names.values()) - files.keys():
+        (folder / stale).unlink(missing_ok=True)
     return [folder / name for name in files]
 
 

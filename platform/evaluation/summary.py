@@ -20,7 +20,7 @@ from clnet.anatomy.vocabulary import vocabulary
 from clnet.errors import NotFound
 from clnet.platform.evaluation.comparison import Row
 
-__all__ = ["METRICS", "Figure", "Place", "Summary", "place_of", "summarise"]
+__all__ = ["METRICS", "OTHER", "Figure", "Place", "Summary", "place_of", "summarise"]
 
 METRICS = ("dsc", "nsd", "hd95_mm", "volume_error_ml", "volume_error_percent")
 CONFIDENCE = 0.95

@@ -23,6 +23,8 @@ class Settings(BaseSettings):
             default.
         plans_max_bytes: what cases resampled for training may take on this machine, such as
             ``200GiB``; those unused for longest make room. No limit by default.
+        scan_max_bytes: largest scan or label volume that contributions take, such as ``4GiB``, by
+            its header; 2 GiB by default.
         artefacts: folder or ``s3://`` URL of the models; a folder of the workspace by default.
         ray: address of a Ray cluster; a local Ray is started on demand by default.
         token: of a site, whose datasets alone the commands then see and change.
@@ -37,6 +39,7 @@ class Settings(BaseSettings):
     datasets: str = ""
     fetched_max_bytes: ByteSize | None = None
     plans_max_bytes: ByteSize | None = None
+    scan_max_bytes: ByteSize | None = None
     ray: str | None = None
     token: SecretStr | None = None
     token_file: Path | None = None

@@ -202,7 +202,7 @@ def test_more_data_than_the_header_says_is_a_bomb(tmp_path: Path, source: Path) 
 
 def test_the_size_limit_is_of_the_header(tmp_path: Path, source: Path) -> None:
     small = Catalog(tmp_path / "c", max_bytes=1000)
-    with pytest.raises(CaseRejected, match="raise max_bytes") as refusal:
+    with pytest.raises(CaseRejected, match="CLNET_SCAN_MAX_BYTES") as refusal:
         small.contribute("s/d", [case(source, "c1")], MAPPING, TERMS)
     assert refusal.value.field == "shape"
 

@@ -36,6 +36,33 @@ def test_a_child_keeps_its_parents_places_and_adds_a_tier(shelf: Shelf) -> None:
     assert diff.added == ("bone/ribs@1", "chest/lungs@1")
     assert [(c.before, c.after) for c in diff.changed] == [("abdomen/liver@1", "abdomen/liver@2")]
     assert (diff.kept, diff.removed, diff.policy) == (("abdomen/spleen@1",), (), {})
+    assert (diff.parent, diff.descends, diff.exposed) == ((None, "2"), True, ())
+    assert diff.tiers["abdomen/liver"] == (0, 0)
+    assert diff.tiers["bone/ribs"] == (None, 2)
+    assert diff.warnings == ()
+
+
+def test_a_diff_tells_whose_voxels_are_no_longer_kept(shelf: Shelf) -> None:
+    for group in ("abdomen/liver", "abdomen/spleen", "chest/lungs"):
+        shelf.decoder(group)
+    create, diff = shelf.registry.create_release, shelf.registry.diff
+    create("old", ["abdomen/liver@1"])
+    create("tiers", ["abdomen/spleen@1"], parent="old")
+    create("apart", ["abdomen/liver@1", "abdomen/spleen@1"])
+    create("newest", ["chest/lungs@1"], parent="tiers", policy={"precedence": "newest"})
+
+    apart = diff("tiers", "apart")
+    assert not apart.descends
+    assert apart.tiers == {"abdomen/liver": (0, 0), "abdomen/spleen": (1, 0)}
+    assert apart.exposed == ("abdomen/liver",)  # the spleen could lose to it before
+    assert "tiers is not an ancestor of apart" in apart.warnings[0]
+    assert "voxels of abdomen/liver may change hands" in apart.warnings[1]
+    assert diff("old", "apart").exposed == ("abdomen/liver",)
+
+    newest = diff("old", "newest")
+    assert (newest.descends, newest.exposed) == (True, ("abdomen/liver",))
+    assert diff("tiers", "newest").exposed == ("abdomen/liver", "abdomen/spleen")
+    assert diff("tiers", "tiers").warnings == ()
 
 
 def test_an_alias_stands_for_every_groups_version(shelf: Shelf) -> None:

@@ -136,6 +136,33 @@ def test_masks_by_name_need_no_mapping(tmp_path: Path) -> None:
     assert scores.summary["anatomies"]["kidney_left"]["figures"]["dsc"]["mean"] is None
 
 
+def test_any_voxel_but_zero_counts_and_nan_is_refused(tmp_path: Path) -> None:
+    truth = boxes((1, (2, 2, 2)))
+    marked = boxes((1, (9, 9, 2))).astype(np.float32)
+    marked[0, 0, 0] = np.nan
+    save(tmp_path / "truth" / "a" / "liver.nii.gz", truth)
+    save(tmp_path / "truth" / "a" / "spleen.nii.gz", boxes((1, (9, 9, 2))))
+    save(tmp_path / "found" / "a" / "liver.nii.gz", -truth.astype(np.int8))
+    save(tmp_path / "found" / "a" / "spleen.nii.gz", marked)
+    scores = evaluate(tmp_path)
+    assert float(scores.rows["a", "liver"]["dsc"]) == 1.0
+    assert "spleen.nii.gz: voxels: holds NaN" in scores.reason("a", "spleen")
+
+
+def test_an_earlier_evaluation_in_the_folder_leaves_no_pictures(tmp_path: Path) -> None:
+    for side in ("truth", "found"):
+        save(tmp_path / side / "a" / "liver.nii.gz", boxes((1, (2, 2, 2))))
+        save(tmp_path / side / "a" / "brain.nii.gz", boxes((1, (9, 9, 2))))
+    assert {"boxplots-abdomen.png", "boxplots-head_neck.png"} <= evaluate(tmp_path).files
+    (tmp_path / "truth" / "a" / "brain.nii.gz").unlink()
+    (tmp_path / "scores" / "boxplots-mine.png").write_bytes(b"of somebody else")
+    found = evaluate(tmp_path).files
+    assert {name for name in found if name.startswith("boxplots")} == {
+        "boxplots-abdomen.png",
+        "boxplots-mine.png",
+    }
+
+
 def test_names_of_others_are_explained_by_a_mapping(tmp_path: Path) -> None:
     save(tmp_path / "truth" / "a" / "liver.nii.gz", boxes((1, (2, 2, 2))))
     save(tmp_path / "found" / "a" / "Segment_7.nii.gz", boxes((1, (2, 2, 2))))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +13,7 @@ import pytest
 
 import clnet
 from clnet.data_catalog import open_source
+from clnet.hub.segmented import read_scan
 from clnet.starter import RELEASE
 
 
@@ -210,3 +213,42 @@ def test_the_room_for_plan_stores_is_a_setting(
     assert clnet.connect(tmp_path).catalog.plans_max_bytes is None
     monkeypatch.setenv("CLNET_PLANS_MAX_BYTES", "2GiB")
     assert clnet.connect(tmp_path).catalog.plans_max_bytes == 2 << 30
+
+
+def test_the_largest_scan_that_contributions_take_is_a_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert clnet.connect(tmp_path).catalog.max_bytes == 2 << 30
+    monkeypatch.setenv("CLNET_SCAN_MAX_BYTES", "4GiB")
+    assert clnet.connect(tmp_path).catalog.max_bytes == 4 << 30
+
+
+def test_a_scan_to_segment_may_be_as_large_as_the_temporary_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4)).header
+    header["dim"] = [3, 1024, 1024, 1536, 1, 1, 1, 1]
+    header["vox_offset"] = 352
+    scan = tmp_path / "large.nii"
+    scan.write_bytes(header.binaryblock + bytes(4))
+    os.truncate(scan, 352 + (3 << 30))  # 3 GiB that take none
+
+    def full(file: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(clnet.InputError, match=r"no room for 3072 MiB.*TMPDIR") as refusal:
+        read_scan(scan)
+    assert not isinstance(refusal.value, clnet.CaseRejected)
+
+
+def test_a_large_scan_that_is_read_into_memory_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    scan = tmp_path / "large.nrrd"
+    scan.write_bytes(
+        b"NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\n"
+        b"sizes: 1024 1024 1536\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"
+        b"endian: little\nencoding: raw\nspace origin: (0,0,0)\n\n"
+    )
+    os.truncate(scan, scan.stat().st_size + (3 << 30))
+    with pytest.raises(clnet.CaseRejected, match=r"2048 MiB.*convert it to NIfTI"):
+        read_scan(scan)

@@ -114,6 +114,31 @@ def test_a_record_that_was_changed_is_found(probed: clnet.Hub) -> None:
     found = report(probed, "first")
     assert not found["ok"]
     assert "the database was changed" in found["faults"][0]["reason"]
+    assert "artefacts: 0 of 0 whole" in verify(probed, "first")[1]
+
+
+def test_an_older_record_that_lost_a_decoder_does_not_hide_that_it_is_gone(
+    probed: clnet.Hub,
+) -> None:
+    probed.releases.create("smaller", ["abdomen/liver@1"])
+    spleen = probed.decoders.get("abdomen/spleen").sha256
+    probed.close()
+    with sqlite3.connect(probed.workspace.root / "registry.db") as raw:
+        raw.execute(
+            "DELETE FROM release_decoders WHERE release_id = "
+            "(SELECT id FROM releases WHERE name = 'first') AND decoder_id = "
+            "(SELECT id FROM decoder_versions WHERE sha256 = ?)",
+            (spleen,),
+        )
+    raw.close()
+    assert verify(probed, "smaller")[0] == 0
+    found = report(probed, "smaller", "--against", "first")
+    assert not found["ok"]
+    assert [fault["refs"] for fault in found["faults"]] == [["first"]]
+    code, text = verify(probed, "smaller", "--against", "first")
+    assert code == 1
+    assert "damaged: first: release first: its content hashes" in text
+    assert "artefacts: 4 of 4 whole" in text
 
 
 def test_an_update_of_another_decoder_leaves_shared_versions_as_they_were(
@@ -189,6 +214,21 @@ def test_a_group_that_is_gone_is_named_and_fails(probed: clnet.Hub) -> None:
     assert report(probed, "smaller", "--against", "first")["against"]["removed"] == [
         "abdomen/spleen@1"
     ]
+
+
+def test_a_release_beside_the_older_one_is_verified_with_a_warning(probed: clnet.Hub) -> None:
+    add_decoder(probed.registry, "abdomen/pancreas", ["pancreas"], seed=4)
+    probed.releases.create("beside")
+    code, text = verify(probed, "beside", "--against", "first")
+    assert code == 0
+    assert "warning: first is not an ancestor of beside" in text
+    assert "warning: voxels of abdomen/liver, abdomen/spleen may change hands" in text
+    assert "release beside verified" in text
+    assert text.splitlines()[-1].startswith("but what first segments is not protected in beside")
+    against = report(probed, "beside", "--against", "first")["against"]
+    assert (against["descends"], len(against["warnings"])) == (False, 2)
+    probed.releases.create("child", parent="first")
+    assert "warning" not in verify(probed, "child", "--against", "first")[1]
 
 
 def test_probes_travel_with_a_release(probed: clnet.Hub, tmp_path: Path) -> None:

@@ -63,6 +63,20 @@ def test_the_other_precision_lies_within_its_tolerance() -> None:
     assert 0 < answer.difference < 0.1
 
 
+def test_whatever_differs_between_numerics_classes_is_told() -> None:
+    found = networks("liver")
+    probe = make_probe(found, "d" * 64)
+    here = probe.numerics
+    without = {key: value for key, value in here.items() if key != "device"}
+    for then, told in (
+        (without, f"device None then, {here['device']!r} here"),
+        (here | {"later": "yes"}, "later 'yes' then, None here"),
+    ):
+        answer = compare(replace(probe, numerics=then, logits_sha256="0" * 64), found)
+        assert (answer.outcome, answer.same_class) == ("within tolerance", False)
+        assert told in answer.detail
+
+
 def test_a_phantom_that_rounds_otherwise_is_another_class_and_a_new_one_is_told() -> None:
     found = networks("liver")
     probe = make_probe(found, "d" * 64)

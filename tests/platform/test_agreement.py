@@ -44,6 +44,19 @@ def test_a_shift_within_the_tolerance_is_forgiven_and_one_beyond_it_costs_two_fa
     assert strict == pytest.approx(4 / 6, abs=0.06)  # edges are rounded off
 
 
+@pytest.mark.parametrize(
+    ("spacing", "voxels", "tolerance"),
+    [(0.4, 5, 2.0), (float(np.float32(0.4)), 5, 2.0), (0.7, 3, 2.1), (0.6, 3, 1.8), (0.8, 3, 2.4)],
+)
+@pytest.mark.parametrize("start", [2, 5, 7])
+def test_a_shift_of_exactly_the_tolerance_is_forgiven_whatever_its_last_bit(
+    spacing: float, voxels: int, tolerance: float, start: int
+) -> None:
+    one, other = box((5, 5, start)), box((5, 5, start + voxels))
+    assert agree(one, other, (spacing,) * 3, tolerance).nsd == pytest.approx(1.0)
+    assert agree(one, other, (spacing,) * 3, tolerance * (1 - 1e-4)).nsd < 0.9
+
+
 def test_a_box_grown_all_around_has_the_growth_as_its_distance() -> None:
     found = agree(box((5, 5, 5), (10, 10, 10)), box((4, 4, 4), (12, 12, 12)), (2.0, 2.0, 2.0), 2.0)
     assert found.dsc == pytest.approx(2 * 1000 / (1000 + 1728))

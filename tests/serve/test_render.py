@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 
 import nibabel as nib
 import numpy as np
@@ -98,6 +99,19 @@ def test_a_result_without_a_voxel_is_drawn() -> None:
     empty = {layer: np.zeros_like(values) for layer, values in layers.items()}
     assert pixels(render(ct, AFFINE, empty, names, Caption())).shape[1] == WIDTH
     assert pixels(render(ct, AFFINE, {}, {}, Caption())).shape[1] == WIDTH
+
+
+def test_counting_voxels_takes_little_memory_however_many_there_are() -> None:
+    labels = np.zeros((256, 256, 400), np.uint8, order="F")
+    labels[100:200, 100:200, 50:150] = 1
+    ct = np.broadcast_to(np.int16(0), labels.shape)
+    names = {"organ": {1: "liver"}}
+    volume = Volume.of(ct, np.diag([-1.0, -1.0, 1.0, 1.0]), {"organ": labels}, names, ("organ",))
+    tracemalloc.start()
+    assert volume.millilitres() == {"liver": 1000.0}
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 16 << 20  # as 64-bit numbers the labels are 200 MiB
 
 
 def test_orientation_of_the_file_does_not_change_the_picture() -> None:

@@ -13,7 +13,7 @@ from clnet.cli.show import listing, progress, record
 from clnet.errors import InputError
 
 if TYPE_CHECKING:
-    from clnet.decoders_registry import ReleaseRecord
+    from clnet.decoders_registry import ReleaseDiff, ReleaseRecord
     from clnet.platform.certificate import Certificate
 
 __all__ = ["app"]
@@ -119,9 +119,14 @@ def diff(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """What changed from one release to another, by anatomy group."""
+    """What changed from one release to another, by anatomy group.
+
+    Warns where nothing keeps the voxels that BEFORE labels: it is not an ancestor of AFTER, or
+    groups of AFTER claim voxels with, or before, those that both have.
+    """
     releases = open_hub(workspace).releases
-    found = releases.diff(before, after).model_dump(mode="json")
+    compared = releases.diff(before, after)
+    found = compared.model_dump(mode="json")
     rows: list[dict[str, Any]] = []
     if on:
         with progress("segmenting") as tell:
@@ -129,7 +134,7 @@ def diff(
     if as_json:
         record(found | {"voxels": rows} if on else found, as_json=True)
         return
-    record(found, as_json=False)
+    _tell_diff(compared)
     if on:
         listing(rows, as_json=False, empty=f"{before} looks for nothing")
 
@@ -150,7 +155,8 @@ def verify(
 
     Artefacts are hashed. Decoders answer to their phantoms again: to the bit where the numerics
     class is the same, to a tolerance where it is not. A decoder that carries no probe, and a
-    group that OLDER has and the release has not, are exit code 1 too.
+    group that OLDER has and the release has not, are exit code 1 too. That voxels of OLDER may
+    change hands is a warning, and no failure.
     """
     with progress("asking") as tell:
         found = open_hub(workspace).releases.verify(name, against, tell)
@@ -176,8 +182,7 @@ def _tell(found: Certificate) -> None:
     listing(rows, as_json=False, empty="")
     for fault in found.faults:
         typer.secho(f"damaged: {', '.join(fault.refs)}: {fault.reason}", fg=typer.colors.RED)
-    whole = found.artefacts - len(found.faults)
-    typer.echo(f"artefacts: {whole} of {found.artefacts} whole, {found.total_bytes} bytes")
+    typer.echo(f"artefacts: {found.whole} of {found.artefacts} whole, {found.total_bytes} bytes")
     if found.without_probe:
         count = len(found.without_probe)
         typer.secho(
@@ -186,8 +191,7 @@ def _tell(found: Certificate) -> None:
             fg=typer.colors.RED,
         )
     if found.against is not None:
-        values = found.against.model_dump(mode="json", exclude={"kept"})
-        record({"shared": list(found.shared)} | values, as_json=False)
+        _tell_diff(found.against)
         for ref in found.removed:
             typer.secho(
                 f"removed: {ref} is in {found.against.before} and its group is not in "
@@ -197,6 +201,26 @@ def _tell(found: Certificate) -> None:
     colour = typer.colors.GREEN if found.ok else typer.colors.RED
     verdict = "verified" if found.ok else "NOT verified"
     typer.secho(f"release {found.release} {verdict}", fg=colour, bold=True)
+    if found.against is not None and found.against.warnings:
+        typer.secho(
+            f"but what {found.against.before} segments is not protected in {found.release}: "
+            "see the warnings above",
+            fg=typer.colors.YELLOW,
+            bold=True,
+        )
+
+
+def _tell_diff(found: ReleaseDiff) -> None:
+    """What changed, without tiers that did not; then the warnings."""
+    values = found.model_dump(mode="json", exclude={"warnings"})
+    values["tiers"] = {
+        group: (was, now)
+        for group, (was, now) in found.tiers.items()
+        if None not in (was, now) and was != now
+    }
+    record(values, as_json=False)
+    for warning in found.warnings:
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW)
 
 
 @app.command(epilog="Example: clnet releases export 2026.11 ./release-2026.11")

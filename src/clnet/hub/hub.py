@@ -218,8 +218,9 @@ class Hub:
             NotFound: no such release, or there is none yet.
             CaseRejected: the file cannot be read, or is not a CT in Hounsfield units.
             UnknownAnatomy: a name that the vocabulary does not know.
-            InputError: a memory budget that is too small or not more than 0, or mirror, overlap,
-                precision or device cannot be what was given.
+            InputError: a memory budget that is too small or not more than 0, mirror, overlap,
+                precision or device cannot be what was given, or the temporary disk has no room
+                for the scan.
             Cancelled: `cancelled` said so.
         """
         from clnet.hub.segmented import segment_file
@@ -366,6 +367,7 @@ def connect(
         plans_max_bytes=settings.plans_max_bytes,
         datasets=settings.datasets,
         fetched_max_bytes=settings.fetched_max_bytes,
+        scan_max_bytes=settings.scan_max_bytes,
     )
     if token is not None:
         from clnet.hub.site_hub import SiteHub

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clnet.errors import InputError
+from clnet.errors import CaseRejected, InputError
 from clnet.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def segment_file(
 
     Raises:
         CaseRejected: the file cannot be read, or is not a CT in HU.
+        InputError: the disk has no room for its voxels.
         UnknownAnatomy: a name that the vocabulary does not know.
     """
     hu, affine = read_scan(file)
@@ -130,15 +131,31 @@ def segment_file(
 def read_scan(file: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """HU in the file's axis order, in a temporary file, and its affine.
 
+    NIfTI of any size is read, as it goes to disk slab by slab; NRRD and MHA, which are held whole
+    meanwhile, up to 2 GiB.
+
     Raises:
         CaseRejected: the file cannot be read, or is not a CT in HU.
+        InputError: the disk has no room for it.
     """
     from clnet.data_catalog.hounsfield import as_hounsfield
-    from clnet.data_catalog.volume import read_volume
+    from clnet.data_catalog.volume import DEFAULT_MAX_BYTES, NIFTI, read_volume
     from clnet.model.scratch import Scratch
 
     scratch = Scratch()
-    volume = read_volume(file, allocate=scratch.zeros)
+    limit = None if file.name.endswith(NIFTI) else DEFAULT_MAX_BYTES
+    try:
+        volume = read_volume(file, limit, allocate=scratch.zeros)
+    except CaseRejected as rejection:
+        if rejection.code != "file.too-large":
+            raise
+        raise CaseRejected(
+            str(file),
+            "shape",
+            f"more than the {DEFAULT_MAX_BYTES >> 20} MiB of voxels that are read of such a file, "
+            "as it is held in memory whole; convert it to NIfTI, which may be larger",
+            rejection.code,
+        ) from None
     return as_hounsfield(volume.voxels, str(file), scratch.zeros), volume.affine
 
 
