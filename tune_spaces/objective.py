@@ -7,6 +7,7 @@ for CPUs that the trials hold.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,9 @@ import torch
 from ray import tune
 
 from clnet.data_catalog import Catalog, ReadAhead
-from clnet.model.artefact import DecoderInfo, decode_decoder, decode_encoder, encode_decoder
+from clnet.model.artefact import decode_decoder, decode_encoder, encode_decoder
+from clnet.model.compaction import compact_measured
+from clnet.model.decoder import Decoder
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision
 from clnet.model.ticket import Scope
@@ -109,9 +112,10 @@ class PruningTrial(tune.Trainable):
             precision=precision,
             cache=kept,
         )["trial"]
+        told = self._report(by_anatomy, mean_score(by_anatomy), finished=finished)
         if finished:
-            self._leave(self._info)
-        return self._report(by_anatomy, mean_score(by_anatomy), finished=finished)
+            told["compacted"] = self._leave(decoder, encoder, stream.spec.patch_size, precision)
+        return told
 
     def _report(
         self, by_anatomy: dict[str, float], dsc: float, *, finished: bool
@@ -136,11 +140,24 @@ class PruningTrial(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing: see :meth:`save_checkpoint`."""
 
-    def _leave(self, info: DecoderInfo) -> None:
+    def _leave(
+        self,
+        decoder: Decoder,
+        encoder: Encoder,
+        patch_size: tuple[int, int, int],
+        precision: Precision,
+    ) -> dict[str, Any]:
+        """Leave the decoder, without the channels that were cut; returns what compaction made."""
+        compacted: dict[str, Any] = {}
+        if self._scope == "channel":
+            decoder, lanes = compact_measured(decoder, encoder.config, patch_size, precision)
+            compacted = {"widths": list(decoder.config.widths), "lanes": lanes}
+        info = replace(self._info, config=decoder.config)
         target = artefact_path(self._folder, self._subject.ref, self._rate, self._scope)
         with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-            file.write(encode_decoder(self._trainee.decoder.cpu(), info))
+            file.write(encode_decoder(decoder.cpu(), info))
         Path(file.name).replace(target)
+        return compacted
 
     def _shared(self) -> tuple[Encoder, Any, Any, FeatureCache, FeatureCache]:
         subject = self._subject
