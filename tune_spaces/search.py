@@ -112,7 +112,16 @@ def search_pruning_rates(
             if best.compacted:
                 details["compacted"] = best.compacted
             data = artefact_path(folder, record.ref, best.rate, best.scope).read_bytes()
-            pruned = _register(registry, record, best, data, details, code_version, command)
+            pruned = _register(
+                registry,
+                record,
+                best,
+                data,
+                subjects[record.ref].rewind,
+                details,
+                code_version,
+                command,
+            )
             found.append(Found(record, pruned, within, tuple(trials)))
     return found
 
@@ -226,6 +235,7 @@ def _register(
     dense: DecoderRecord,
     best: Trial,
     data: bytes,
+    rewind: str,
     details: dict[str, Any],
     code_version: str,
     command: str,
@@ -255,7 +265,7 @@ def _register(
         ticket=TicketRecord(
             rate=best.rate,
             sparsity=best.sparsity,
-            rewind=details["space"]["rewind"],
+            rewind=rewind,
             dense_sha=dense.sha256,
             mask_sha256=best.mask_sha256,
             details=details,

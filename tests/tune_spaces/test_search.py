@@ -82,7 +82,7 @@ def test_a_search_registers_the_highest_rate_that_holds(tmp_path: Path) -> None:
             assert one.pruned.ticket is not None
             assert one.pruned.ticket.details["scope"] in ("channel", "layer")
 
-        for one in search(tolerance=1.0, scopes=("channel",), rates=(0.7,)):
+        for one in search(tolerance=1.0, scopes=("channel",), rates=(0.7,), rewind="early"):
             assert one.pruned.config["remains"] is not None
             assert one.pruned.config["anatomies"] == one.dense.config["anatomies"]
             decoder, info = decode_decoder(registry.artefact(one.pruned.sha256))
@@ -90,6 +90,7 @@ def test_a_search_registers_the_highest_rate_that_holds(tmp_path: Path) -> None:
             assert DecoderConfig.from_dict(one.pruned.config) == info.config == decoder.config
             assert parameters(decoder) < parameters(before)
             assert one.pruned.ticket is not None
+            assert one.pruned.ticket.rewind == "6"
             compacted = one.pruned.ticket.details["compacted"]
             assert compacted["widths"] == list(decoder.config.widths)
 

@@ -9,7 +9,9 @@ import torch
 from tiny_hub import ENCODER, furnish, tiny_job
 
 from clnet.decoders_registry import DecoderRecord
+from clnet.errors import Incompatible
 from clnet.model.artefact import decode_decoder
+from clnet.model.decoder import DecoderConfig, build_decoder
 from clnet.platform.delivery import deliver
 from clnet.platform.pack_run import PackRun
 from clnet.platform.register import register
@@ -73,11 +75,35 @@ def test_a_trial_of_whole_channels_leaves_a_smaller_decoder_of_the_same_logits(
     assert info.config == decoder.config
     assert decoder.config.remains is not None
     # how much smaller is a matter of what runs fastest here
-    assert sum(p.numel() for p in decoder.parameters()) < sum(
-        p.numel() for p in whole.parameters()
-    )
+    assert sum(p.numel() for p in decoder.parameters()) < sum(p.numel() for p in whole.parameters())
     torch.manual_seed(0)
     features = [torch.randn(1, n, *[16 >> s] * 3) for s, n in enumerate(ENCODER.features)]
     with torch.no_grad():
         for before, after in zip(whole(features), decoder.eval()(features), strict=True):
             torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6)
+
+
+def test_a_space_rewinds_to_what_jobs_do(hub: Workspace, dense: DecoderRecord) -> None:
+    kept = trained(hub, steps=30, rewind="epoch:2", seed=4)
+    config = DecoderConfig.from_dict(kept.config)
+    early = kept.lineage.config["rewind"]["sha256"]
+    with hub.registry() as registry:
+
+        def earlier(record: DecoderRecord, rewind: float | str) -> tuple[str, bytes | None]:
+            space = SearchSpace(rates=(0.5,), rewind=rewind, recovery_steps=2)
+            subject = subject_of(registry, record, space)
+            return subject.rewind, subject.early
+
+        for rewind in ("early", "epoch:2", 0.67):
+            assert earlier(kept, rewind) == ("20", registry.artefact(early))
+        assert earlier(kept, "none") == ("none", None)
+        name, weights = earlier(kept, "init")
+        first = build_decoder(config, ENCODER, 4).state_dict()
+        assert name == "init"
+        assert weights is not None
+        for key, value in decode_decoder(weights)[0].state_dict().items():
+            assert torch.equal(value, first[key])
+        with pytest.raises(Incompatible, match="kept its weights at batch 20, not at 10"):
+            earlier(kept, "epoch:1")
+        with pytest.raises(Incompatible, match=f"{dense.ref} comes with no weights"):
+            earlier(dense, "early")
