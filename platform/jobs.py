@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from clnet.decoders_registry import JobRecord
 from clnet.errors import Incompatible, JobFailed
 from clnet.platform.events import EventLog, JobEvent
-from clnet.platform.rewinding import Rewind
 from clnet.platform.workspace import Workspace
+from clnet.tune_spaces.rewinding import Rewind
 
 __all__ = ["DECODER_JOB", "DecoderJob", "JobHandle", "Validation", "enqueue", "submit"]
 
@@ -89,8 +89,9 @@ class DecoderJob(BaseModel):
             in half the bytes.
         rewind: of ``train``: which weights to keep for a later pruning, ``init``, ``epoch:k``,
             ``none``, or a fraction of the steps (0.5 by default). Of ``prune``: which of the
-            base's survivors go back to, ``init``, ``epoch:k`` if those were kept, a fraction for
-            those that were kept, or ``none``, the default, which rewinds the learning rate only.
+            base's survivors go back to, ``init``, ``epoch:k`` or a fraction of the base's steps if
+            those were kept, ``early`` for whichever were, or ``none``, the default, which rewinds
+            the learning rate only.
         tolerance: how much Dice, absolute, may be lost: by any anatomy in an update, by the
             mean's moving average along pruning `rates`.
         validation: how the decoder is judged.
@@ -156,6 +157,8 @@ class DecoderJob(BaseModel):
     def _fits(self) -> DecoderJob:
         if (self.kind == "train") != (self.base is None):
             raise ValueError(f"{self.kind}: base is for prune and update, and needed there")
+        if self.kind == "train" and self.rewind == "early":
+            raise ValueError("train: rewind to keep by is init, epoch:k, none or a fraction")
         pruning = (self.rate is not None, bool(self.rates), self.scope != "global")
         if self.kind != "prune" and (any(pruning) or self.weights != "float32"):
             raise ValueError(f"{self.kind}: rate, rates, scope and weights are for prune")

@@ -16,7 +16,7 @@ from clnet.model.ticket import Ticket
 from clnet.model.training import Trainee
 from clnet.model.validation import mean_score
 from clnet.platform.resolve import Assignment
-from clnet.platform.rewinding import keep_at
+from clnet.tune_spaces.rewinding import keep_at
 
 __all__ = ["Member"]
 

@@ -19,7 +19,7 @@ from clnet.model.plan import Plan
 from clnet.model.training import Recipe
 from clnet.platform.channels import Labels, Taught, channels_for, split_of, survey, taught
 from clnet.platform.jobs import DecoderJob
-from clnet.platform.rewinding import RewindTo, rewind_to
+from clnet.tune_spaces.rewinding import RewindTo, rewind_to
 
 __all__ = ["Assignment", "check_job", "resolve", "stores_for"]
 

@@ -14,6 +14,7 @@ from clnet.model.supporters import load_supporters
 from clnet.model.ticket import read_ticket
 from clnet.model.training import Distillation, Trainee
 from clnet.platform.resolve import Assignment
+from clnet.tune_spaces.recovery import earlier_decoder
 
 __all__ = ["build_lottery", "build_trainee"]
 
@@ -62,13 +63,7 @@ def build_lottery(
     """The lottery of a pruning job as it is before the first ticket; None of other jobs."""
     if assignment.schedule is None or assignment.rewind is None:
         return None
-    earlier: Decoder | None = None
-    if assignment.rewind.sha256 is not None:
-        earlier = decode_decoder(artefacts(assignment.rewind.sha256))[0]
-    elif assignment.rewind.seed is not None:
-        earlier = build_decoder(assignment.config, encoder, assignment.rewind.seed)
-        if assignment.rewind.start is not None:
-            adopt(earlier, decode_decoder(artefacts(assignment.rewind.start))[0])
+    earlier = earlier_decoder(assignment.rewind, assignment.config, encoder, artefacts)
     return Lottery(
         assignment.schedule,
         trainee.decoder.state_dict(),

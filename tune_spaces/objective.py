@@ -17,6 +17,8 @@ from ray import tune
 from clnet.data_catalog import Catalog, ReadAhead
 from clnet.model.artefact import DecoderInfo, decode_decoder, decode_encoder, encode_decoder
 from clnet.model.calibration import calibrate
+from clnet.model.compaction import compact_measured
+from clnet.model.decoder import Decoder
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision
 from clnet.model.supporters import load_supporters
@@ -116,14 +118,16 @@ class PruningTrial(tune.Trainable):
         )["trial"]
         told = self._report(by_anatomy, mean_score(by_anatomy), finished=finished)
         if finished:
-            told["calibration"] = self._calibration(precision)
-            self._leave(replace(self._info, temperature=told["calibration"]["temperature"]))
+            told["calibration"] = self._calibration(decoder, precision)
+            info = replace(self._info, temperature=told["calibration"]["temperature"])
+            patch = stream.spec.patch_size
+            told["compacted"] = self._leave(decoder, info, encoder, patch, precision)
         return told
 
-    def _calibration(self, precision: Precision) -> dict[str, Any]:
+    def _calibration(self, decoder: Decoder, precision: Precision) -> dict[str, Any]:
         """As a job does it: from held-out cases, or the dense version's temperature."""
         encoder, _, validation, _, kept = self._shared()
-        judged = {"trial": Judged(self._trainee.decoder, self._trainee.supporters)}
+        judged = {"trial": Judged(decoder, self._trainee.supporters)}
         spec = validation.spec
         if spec.split == "val":
             fitted = calibrate(
@@ -157,11 +161,25 @@ class PruningTrial(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing: see :meth:`save_checkpoint`."""
 
-    def _leave(self, info: DecoderInfo) -> None:
+    def _leave(
+        self,
+        decoder: Decoder,
+        info: DecoderInfo,
+        encoder: Encoder,
+        patch_size: tuple[int, int, int],
+        precision: Precision,
+    ) -> dict[str, Any]:
+        """Leave the decoder, without the channels that were cut; returns what compaction made."""
+        compacted: dict[str, Any] = {}
+        if self._scope == "channel":
+            decoder, lanes = compact_measured(decoder, encoder.config, patch_size, precision)
+            compacted = {"widths": list(decoder.config.widths), "lanes": lanes}
+        info = replace(info, config=decoder.config)
         target = artefact_path(self._folder, self._subject.ref, self._rate, self._scope)
         with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-            file.write(encode_decoder(self._trainee.decoder.cpu(), info))
+            file.write(encode_decoder(decoder.cpu(), info))
         Path(file.name).replace(target)
+        return compacted
 
     def _shared(self) -> tuple[Encoder, Any, Any, FeatureCache, FeatureCache]:
         subject = self._subject

@@ -6,13 +6,14 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clnet.data_catalog import Catalog
 from clnet.decoders_registry import DecoderRecord, Lineage, Registry, TicketRecord
 from clnet.errors import JobFailed
+from clnet.model.artefact import decode_decoder
 from clnet.tune_spaces.space import SearchSpace
 from clnet.tune_spaces.subject import Subject, subject_of
 
@@ -34,6 +35,7 @@ class Trial:
         dsc: mean validation DSC at its last report.
         calibration: its temperature and what that was fitted to; empty while not finished.
         finished: whether it recovered to the end; if not, the scheduler stopped it.
+        compacted: widths left, and multiple of the channels, where whole channels were cut.
     """
 
     rate: float
@@ -44,6 +46,7 @@ class Trial:
     calibration: dict[str, Any]
     finished: bool
     scope: str = "global"
+    compacted: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,19 @@ def search_pruning_rates(
                 "space": space.model_dump(mode="json"),
                 "trials": [asdict(trial) for trial in trials],
             }
+            if best.compacted:
+                details["compacted"] = best.compacted
             data = artefact_path(folder, record.ref, best.rate, best.scope).read_bytes()
-            pruned = _register(registry, record, best, data, details, code_version, command)
+            pruned = _register(
+                registry,
+                record,
+                best,
+                data,
+                subjects[record.ref].rewind,
+                details,
+                code_version,
+                command,
+            )
             found.append(Found(record, pruned, within, tuple(trials)))
     return found
 
@@ -213,6 +227,7 @@ def _trials(results: ResultGrid, ref: str) -> list[Trial]:
                 calibration=dict(told["calibration"]),
                 finished=told["finished"],
                 scope=told["scope"],
+                compacted=told.get("compacted", {}),
             )
         )
     return sorted(found, key=lambda trial: (trial.scope, trial.rate))
@@ -223,11 +238,13 @@ def _register(
     dense: DecoderRecord,
     best: Trial,
     data: bytes,
+    rewind: str,
     details: dict[str, Any],
     code_version: str,
     command: str,
 ) -> DecoderRecord:
     within = details["within_tolerance"]
+    pruned = decode_decoder(data)[1].config  # compacted, if whole channels were cut
     lineage = Lineage(
         command=command,
         code_version=code_version,
@@ -242,7 +259,7 @@ def _register(
         data,
         encoder=dense.encoder_ref,
         body_part_model=dense.body_part_model_ref,
-        config=dense.config,
+        config={**dense.config, **pruned.to_dict()},
         metrics={
             "dsc": best.by_anatomy,
             "mean_dsc": best.dsc,
@@ -255,7 +272,7 @@ def _register(
         ticket=TicketRecord(
             rate=best.rate,
             sparsity=best.sparsity,
-            rewind=details["space"]["rewind"],
+            rewind=rewind,
             dense_sha=dense.sha256,
             mask_sha256=best.mask_sha256,
             details=details,

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from clnet.errors import InputError, NotFound
+from clnet.tune_spaces.rewinding import Rewind
 
 __all__ = ["SearchSpace", "list_spaces", "load_space"]
 
@@ -26,8 +27,9 @@ class SearchSpace(BaseModel):
             from the dense checkpoint.
         scopes: what a rate is a share of: all weights (``global``), each layer's (``layer``), or
             whole channels (``channel``); every rate is tried in every scope.
-        rewind: survivors go back to ``early`` weights of the dense training, or with ``none``
-            keep their own and only the learning rate starts again.
+        rewind: survivors go back to weights of the dense training: its ``init``, those after
+            ``epoch:k`` or a fraction of it if it kept these, or ``early`` for whichever it kept.
+            With ``none`` they keep their own and only the learning rate starts again.
         recovery_steps, recovery_epochs: batches to recover in; give one of the two. An epoch
             is the dense training's.
         learning_rate, warm_up: of the recovery; the dense training's by default.
@@ -40,7 +42,7 @@ class SearchSpace(BaseModel):
 
     rates: tuple[float, ...] = Field(min_length=1)
     scopes: tuple[Literal["global", "layer", "channel"], ...] = Field(("global",), min_length=1)
-    rewind: Literal["early", "none"] = "none"
+    rewind: Rewind = "none"
     recovery_steps: int | None = Field(default=None, ge=1)
     recovery_epochs: int | None = Field(default=None, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)

@@ -9,7 +9,10 @@ from typing import Any
 from clnet.data_catalog import Catalog, PatchStream, StreamSpec
 from clnet.decoders_registry import DecoderRecord, Registry
 from clnet.errors import Incompatible
+from clnet.model.artefact import decode_decoder, encode_decoder
 from clnet.model.training import Recipe
+from clnet.tune_spaces.recovery import earlier_decoder
+from clnet.tune_spaces.rewinding import RewindTo, rewind_to
 from clnet.tune_spaces.space import SearchSpace
 
 __all__ = ["Subject", "open_stream", "subject_of"]
@@ -22,7 +25,8 @@ class Subject:
     Attributes:
         ref: of the dense version.
         dense_dsc: its mean validation DSC.
-        encoder, decoder, early: artefacts; `early` are the weights to rewind to, if any.
+        encoder, decoder, early: artefacts; `early` has the weights to rewind to, if any.
+        rewind: which those are, for the ticket.
         supporters: artefacts of the decoders it leans on, and of those they lean on, by hash.
         stream, validation: specifications, as JSON.
         plan: of the encoder.
@@ -35,6 +39,7 @@ class Subject:
     encoder: bytes
     decoder: bytes
     early: bytes | None
+    rewind: str
     supporters: Mapping[str, bytes]
     stream: Mapping[str, Any]
     validation: Mapping[str, Any]
@@ -47,7 +52,8 @@ def subject_of(registry: Registry, record: DecoderRecord, space: SearchSpace) ->
     """Everything that trials of a registered dense version read.
 
     Raises:
-        Incompatible: it was pruned already, or its lineage does not say what it learned from.
+        Incompatible: it was pruned already, its lineage does not say what it learned from, or
+            it has no weights as the space wants them to rewind to.
     """
     facts = record.lineage.config
     if record.ticket is not None:
@@ -66,13 +72,15 @@ def subject_of(registry: Registry, record: DecoderRecord, space: SearchSpace) ->
         recipe["learning_rate"] = space.learning_rate
     if space.warm_up is not None:
         recipe["warm_up"] = space.warm_up
-    early = (facts.get("rewind") or {}).get("sha256") if space.rewind == "early" else None
+    data = registry.artefact(record.sha256)
+    rewind = rewind_to(space.rewind, record, registry)
     return Subject(
         ref=record.ref,
         dense_dsc=float(record.metrics["mean_dsc"]),
         encoder=registry.artefact(record.encoder_sha256),
-        decoder=registry.artefact(record.sha256),
-        early=registry.artefact(early) if early else None,
+        decoder=data,
+        early=_earlier(rewind, data, registry),
+        rewind=rewind.name,
         supporters=_chain(registry, record),
         stream=facts["stream"] | {"total": steps, "period": steps},
         validation=facts["validation"],
@@ -88,6 +96,12 @@ def _chain(registry: Registry, record: DecoderRecord) -> dict[str, bytes]:
         found |= _chain(registry, registry.decoder(supporter.ref))
         found[supporter.sha256] = registry.artefact(supporter.sha256)
     return found
+
+
+def _earlier(rewind: RewindTo, data: bytes, registry: Registry) -> bytes | None:
+    _, info = decode_decoder(data)
+    earlier = earlier_decoder(rewind, info.config, info.encoder_config, registry.artefact)
+    return encode_decoder(earlier, info) if earlier is not None else None
 
 
 def open_stream(catalog: Catalog, spec: Mapping[str, Any], plan: Mapping[str, Any]) -> PatchStream:

@@ -44,6 +44,7 @@ def assigned(hub: Workspace, job: DecoderJob, job_id: str = "1") -> Assignment:
         {"scope": "channel"},
         {"rewind": 1.0},
         {"rewind": "late"},
+        {"rewind": "early"},
         {"kind": "update"},
         {"kind": "train", "base": "abdomen/liver@1"},
         {"kind": "update", "base": "abdomen/liver@1", "widths": (16, 16)},

@@ -76,7 +76,7 @@ def pruning(base: DecoderRecord, **changes: object) -> DecoderJob:
 
 
 def test_rates_are_tried_in_turn_and_the_ticket_tells(hub: Workspace, dense: DecoderRecord) -> None:
-    record = work(hub, pruning(dense, rates=(0.0, 0.5, 0.8), weights="float16", rewind=0.9))
+    record = work(hub, pruning(dense, rates=(0.0, 0.5, 0.8), weights="float16", rewind="early"))
     assert record.status == "accepted"
     assert record.ticket is not None
     assert record.ticket.rate == 0.8
@@ -182,6 +182,20 @@ def test_an_epoch_that_was_not_kept_cannot_be_rewound_to(
 ) -> None:
     with pytest.raises(Incompatible, match="kept its weights at batch 20, not at 10"):
         assigned(hub, pruning(dense, rate=0.5, rewind="epoch:1"))
+
+
+def test_a_fraction_rewinds_to_what_was_kept_there_and_to_nothing_else(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    with pytest.raises(
+        Incompatible, match=r"kept its weights at batch 20, not at 1: rewind to early"
+    ):
+        assigned(hub, pruning(dense, rate=0.5, rewind=0.05))
+    kept = dense.lineage.config["rewind"]["sha256"]
+    for rewind in (0.67, "early", "epoch:2"):
+        found = assigned(hub, pruning(dense, rate=0.5, rewind=rewind)).rewind
+        assert found is not None
+        assert (found.name, found.sha256) == ("20", kept)
 
 
 def test_the_authors_rates_are_the_default_and_milder_for_narrow_decoders(

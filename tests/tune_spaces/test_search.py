@@ -10,6 +10,7 @@ from tiny_hub import furnish, tiny_job
 
 from clnet.errors import Incompatible
 from clnet.model.artefact import decode_decoder
+from clnet.model.decoder import Decoder, DecoderConfig
 from clnet.platform.jobs import enqueue
 from clnet.platform.ray_runtime import ray_runtime
 from clnet.platform.runner import run_queued
@@ -17,6 +18,10 @@ from clnet.tune_spaces.search import search_pruning_rates
 from clnet.tune_spaces.space import SearchSpace
 
 SPACE = SearchSpace(rates=(0.5, 0.9), recovery_steps=6, warm_up=1, reports=3, grace=1)
+
+
+def parameters(decoder: Decoder) -> int:
+    return sum(p.numel() for p in decoder.parameters())
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +83,18 @@ def test_a_search_registers_the_highest_rate_that_holds(tmp_path: Path) -> None:
             assert all(trial.sparsity >= 0.49 for trial in one.trials)
             assert one.pruned.ticket is not None
             assert one.pruned.ticket.details["scope"] in ("channel", "layer")
+
+        for one in search(tolerance=1.0, scopes=("channel",), rates=(0.7,), rewind="early"):
+            assert one.pruned.config["remains"] is not None
+            assert one.pruned.config["anatomies"] == one.dense.config["anatomies"]
+            decoder, info = decode_decoder(registry.artefact(one.pruned.sha256))
+            before, _ = decode_decoder(registry.artefact(one.dense.sha256))
+            assert DecoderConfig.from_dict(one.pruned.config) == info.config == decoder.config
+            assert parameters(decoder) < parameters(before)
+            assert one.pruned.ticket is not None
+            assert one.pruned.ticket.rewind == "6"
+            compacted = one.pruned.ticket.details["compacted"]
+            assert compacted["widths"] == list(decoder.config.widths)
 
         with pytest.raises(Incompatible, match="pruned already"):
             search_pruning_rates(

@@ -43,6 +43,7 @@ def test_a_space_of_ones_own_is_a_file(tmp_path: Path) -> None:
         ("rates: [0.5]", "recovery_steps or recovery_epochs"),
         ("rates: [0.5]\nrecovery_steps: 3\nrecovery_epochs: 2", "recovery_steps or recovery"),
         ("rates: [0.5]\nrecovery_steps: 3\nno_such_field: 1", "no_such_field"),
+        ("rates: [0.5]\nrecovery_steps: 3\nrewind: late", "rewind: .*write init, epoch:k, early"),
         ("rates: [0.5", "YAML"),
     ],
 )

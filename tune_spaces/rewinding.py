@@ -16,19 +16,19 @@ __all__ = ["KEPT_BY_DEFAULT", "Rewind", "RewindTo", "keep_at", "rewind_to"]
 KEPT_BY_DEFAULT = 0.5
 """Fraction of a training after which weights are kept, unless the job says otherwise."""
 
-WORDS = re.compile(r"init|none|epoch:(?P<epoch>\d{1,9})")
+WORDS = re.compile(r"init|none|early|epoch:(?P<epoch>\d{1,9})")
 
 
 def _checked(value: float | str) -> float | str:
     if isinstance(value, str) and not WORDS.fullmatch(value):
-        raise ValueError("write init, epoch:k, none or a fraction of the training")
+        raise ValueError("write init, epoch:k, early, none or a fraction of the training")
     if not isinstance(value, str) and not 0 <= value < 1:
         raise ValueError("a fraction of the training is at least 0 and below 1")
     return value
 
 
 Rewind = Annotated[float | str, AfterValidator(_checked)]
-"""``init``, ``epoch:k``, ``none``, or a fraction of a training's steps."""
+"""``init``, ``epoch:k``, ``none``, a fraction of a training's steps, or ``early``: what it kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class RewindTo:
         name: for the ticket: ``init``, ``none``, or the batch that they were kept after.
         sha256: artefact that holds them, if one does.
         seed: of the initialisation that they are, if no artefact holds them.
-        start: ref of the decoder that the initialisation borrowed weights from.
+        start: artefact of the decoder that the initialisation borrowed weights from.
     """
 
     name: str
@@ -50,17 +50,15 @@ class RewindTo:
 
 def keep_at(rewind: float | str | None, steps: int, batches_per_epoch: int) -> int | None:
     """Batches after which a training of `steps` keeps its weights; None for never."""
-    if rewind is None:
-        rewind = KEPT_BY_DEFAULT
-    if not isinstance(rewind, str):
-        return int(rewind * steps)
     if rewind == "none":
         return None
-    step = _step(rewind, batches_per_epoch)
+    step = _step(KEPT_BY_DEFAULT if rewind is None else rewind, steps, batches_per_epoch)
     return step if step < steps else None
 
 
-def _step(rewind: str, batches_per_epoch: int) -> int:
+def _step(rewind: float | str, steps: int, batches_per_epoch: int) -> int:
+    if not isinstance(rewind, str):
+        return int(rewind * steps)
     return 0 if rewind == "init" else int(rewind.partition(":")[2]) * batches_per_epoch
 
 
@@ -68,8 +66,8 @@ def rewind_to(rewind: float | str | None, base: DecoderRecord, registry: Registr
     """What a pruning of `base` rewinds its survivors to.
 
     By default only the learning rate is rewound, which of the three lost the least at the same
-    budget (``benchmarks/pruning.py --mode rewind``). A fraction means the weights that the base's
-    training kept.
+    budget (``benchmarks/pruning.py --mode rewind``). ``early`` means the weights that the base's
+    training kept, whichever those are.
 
     Raises:
         Incompatible: the base has no such weights.
@@ -78,10 +76,11 @@ def rewind_to(rewind: float | str | None, base: DecoderRecord, registry: Registr
     kept: dict[str, Any] = facts.get("rewind") or {}
     if rewind is None or rewind == "none":
         return RewindTo("none")
-    if not isinstance(rewind, str):
+    if rewind == "early":
         if not kept:
             raise Incompatible(
-                f"rewind {rewind}: the training of {base.ref} kept no weights; rewind to none"
+                f"rewind early: {base.ref} comes with no weights that its training kept; prune a "
+                "dense version trained with rewind=epoch:k, or rewind to none"
             )
         return RewindTo(str(kept["step"]), kept["sha256"])
     job: dict[str, Any] = facts.get("job") or {}
@@ -90,13 +89,18 @@ def rewind_to(rewind: float | str | None, base: DecoderRecord, registry: Registr
             f"rewind {rewind}: {base.ref} was not trained from its first weights here; "
             "prune the dense version that was, or rewind to none"
         )
-    step = _step(rewind, job["batches_per_epoch"])
+    step = _step(rewind, facts["recipe"]["steps"], job["batches_per_epoch"])
     if kept.get("step") == step:
         return RewindTo(str(step), kept["sha256"])
     if step == 0:
         start = registry.decoder(job["start"]).sha256 if job.get("start") else None
         return RewindTo("init", seed=job["seed"], start=start)
+    if not kept:
+        raise Incompatible(
+            f"rewind {rewind}: the training of {base.ref} kept no weights; train with "
+            f"rewind={rewind} to keep some, or rewind to init or none"
+        )
     raise Incompatible(
-        f"rewind {rewind}: the training of {base.ref} kept its weights at batch "
-        f"{kept.get('step', '(none)')}, not at {step}; train with rewind={rewind} to keep those"
+        f"rewind {rewind}: the training of {base.ref} kept its weights at batch {kept['step']}, "
+        f"not at {step}: rewind to early for those, or train with rewind={rewind} to keep these"
     )
