@@ -3,7 +3,8 @@
 Per rate: cut from the last accepted weights, rewind, recover. What recovered is accepted if its
 moving-average DSC is within a tolerance of the dense decoder's; otherwise it recovers again with
 the same mask, a few times, and then the last accepted version is the result. One-shot pruning
-is the lottery with a single rate and no second try.
+is the lottery with a single rate and no second try. Where the dense decoder scores no more than
+the tolerance itself, everything would be within it: nothing is accepted then.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from clnet.model.survivors import round_to_float16
 from clnet.model.ticket import Scope, Ticket, apply_ticket, check_rate, milder_rate
 from clnet.model.training import Trainee
 
-__all__ = ["RATES", "Lottery", "PruningSchedule", "Round", "milder_rates"]
+__all__ = ["RATES", "Lottery", "PruningSchedule", "Round", "milder_rates", "why_no_judge"]
 
 RATES = (
     *(0.80, 0.82, 0.84, 0.86, 0.88, 0.90, 0.92, 0.94, 0.96, 0.98),
@@ -77,6 +78,19 @@ class PruningSchedule:
 def milder_rates(width: int, rates: Sequence[float] = RATES) -> tuple[float, ...]:
     """Rates for a decoder of `width` base features, see :func:`clnet.model.ticket.milder_rate`."""
     return tuple(milder_rate(rate, width) for rate in rates)
+
+
+def why_no_judge(dense_dsc: float, tolerance: float) -> str:
+    """In words, why a dense decoder's DSC cannot tell what pruning costs; empty if it can.
+
+    Up to the tolerance a decoder that finds nothing any more would pass.
+    """
+    if dense_dsc > tolerance:
+        return ""
+    return (
+        f"nothing tells what pruning cost: the version that it began with has a mean DSC of "
+        f"{dense_dsc:.3f}, no more than the tolerance of {tolerance}"
+    )
 
 
 @dataclass(slots=True)
@@ -175,10 +189,12 @@ class Lottery:
             raise InputError("lottery: say the dense decoder's DSC before its tickets are judged")
         current = self.rounds[-1]
         current.dsc.append(self.average(scores))
-        current.accepted = current.dsc[-1] >= self.dense_dsc - self.schedule.tolerance
+        tolerance = self.schedule.tolerance
+        hopeless = why_no_judge(self.dense_dsc, tolerance)
+        current.accepted = not hopeless and current.dsc[-1] >= self.dense_dsc - tolerance
         if current.accepted:
             self.accepted, self.accepted_ticket = _copied(decoder.state_dict()), self.ticket
-        elif current.tries > self.schedule.retries:
+        elif hopeless or current.tries > self.schedule.retries:
             self.finished = True
         else:
             current.tries += 1

@@ -122,7 +122,7 @@ def dice_scores(counts: Mapping[str, Counts]) -> dict[str, float]:
 
 
 def mean_score(scores: Mapping[str, float]) -> float:
-    """Mean over anatomies, 0 where there is none."""
+    """Mean over anatomies, 0 where there is none: to show, and no verdict on the decoder."""
     return sum(scores.values()) / len(scores) if scores else 0.0
 
 

@@ -12,6 +12,7 @@ from clnet.model.body_part_curve import Range
 from clnet.model.calibration import Calibration
 from clnet.model.compaction import compact_measured
 from clnet.model.decoder import Decoder
+from clnet.model.lottery import why_no_judge
 from clnet.model.numerics import numerics_class
 from clnet.model.validation import Judged, mean_score
 from clnet.platform.channels import split_of
@@ -168,10 +169,18 @@ def _ticket(
 
 
 def _unaccepted(member: Member) -> str:
-    """Why a pruning along rates is not accepted; a rate that was asked for alone always is."""
+    """Why a pruning is not accepted; at one rate without a tolerance it is, whatever it scores."""
     lottery = member.lottery
-    if lottery is None or lottery.won or member.assignment.job.rate is not None:
+    if lottery is None or lottery.won:
         return ""
+    if lottery.rounds and not member.dsc:
+        return (
+            "nothing tells what pruning cost: no validation patch shows an anatomy of the decoder"
+        )
+    if member.assignment.job.rate is not None:
+        return ""
+    if hopeless := why_no_judge(lottery.dense_dsc or 0.0, lottery.schedule.tolerance):
+        return hopeless
     rounds = ", ".join(f"{r.rate:.3f}: {r.dsc[-1]:.3f}" for r in lottery.rounds if r.dsc)
     return (
         f"no rate kept the mean DSC within {lottery.schedule.tolerance} of "

@@ -220,7 +220,7 @@ class PackRun:
                 continue
             done = member.lottery.rounds[-1]
             member.recovered(self.t)
-            verdict = "accepted" if done.accepted else "below the tolerance"
+            verdict = "accepted" if done.accepted else "not accepted"
             text = f"rate {done.rate:.3f}, try {len(done.dsc)}: DSC {done.dsc[-1]:.3f}, {verdict}"
             self._tell(member.assignment.job_id, "pruned", {"batch": self.t, "message": text})
 

@@ -14,6 +14,7 @@ from clnet.data_catalog import Catalog
 from clnet.decoders_registry import DecoderRecord, Lineage, Registry, TicketRecord
 from clnet.errors import JobFailed
 from clnet.model.artefact import decode_decoder
+from clnet.model.lottery import why_no_judge
 from clnet.tune_spaces.space import SearchSpace
 from clnet.tune_spaces.subject import Subject, subject_of
 
@@ -134,7 +135,8 @@ def choose(
     """The finished trial of the highest rate within the tolerance; else the best, and False.
 
     Of scopes that hold the same rate, whole channels come first, as they alone make a decoder
-    faster, then the better DSC.
+    faster, then the better DSC. Nothing is within the tolerance of a dense version that scores no
+    more than that itself.
 
     Raises:
         JobFailed: no trial finished.
@@ -143,7 +145,7 @@ def choose(
     if not finished:
         raise JobFailed(f"{ref}: no pruning trial ended well; see Ray Tune's log")
     within = [trial for trial in finished if trial.dsc >= dense_dsc - tolerance]
-    if within:
+    if within and not why_no_judge(dense_dsc, tolerance):
         return max(within, key=lambda t: (t.rate, t.scope == "channel", t.dsc)), True
     return max(finished, key=lambda trial: trial.dsc), False
 
@@ -243,7 +245,10 @@ def _register(
     code_version: str,
     command: str,
 ) -> DecoderRecord:
-    within = details["within_tolerance"]
+    reason = ""
+    if not details["within_tolerance"]:
+        hopeless = why_no_judge(float(dense.metrics["mean_dsc"]), details["tolerance"])
+        reason = hopeless or "no rate kept the DSC within the tolerance"
     pruned = decode_decoder(data)[1].config  # compacted, if whole channels were cut
     lineage = Lineage(
         command=command,
@@ -278,6 +283,6 @@ def _register(
             details=details,
         ),
         lineage=lineage,
-        status="accepted" if within else "candidate",
-        status_reason="" if within else "no rate kept the DSC within the tolerance",
+        status="candidate" if reason else "accepted",
+        status_reason=reason,
     )

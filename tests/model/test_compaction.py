@@ -146,7 +146,7 @@ def test_pruning_channels_ends_in_a_smaller_decoder(encoder, stream) -> None:
     def held_out(t: int) -> list[Patch]:
         return list(stream(t + 100))
 
-    schedule = PruningSchedule((0.3, 0.6), tolerance=1.0, scope="channel")
+    schedule = PruningSchedule((0.3, 0.6), tolerance=0.05, scope="channel")
     lottery = prune(encoder, decoder, Recipe(4, 1e-2), stream, held_out, 2, schedule=schedule)
     assert [each.accepted for each in lottery.rounds] == [True, True]
     compacted = compact(decoder, TINY)

@@ -153,6 +153,28 @@ def test_a_rate_that_costs_too_much_is_tried_again_with_the_same_mask_then_given
     assert all(torch.equal(v, accepted[k]) for k, v in drawn.accepted.items())
 
 
+def test_the_tolerance_is_absolute() -> None:
+    for dsc, accepted in ((0.41, True), (0.39, False)):
+        decoder = make_decoder("liver")
+        drawn = lottery(decoder, tolerance=0.1)
+        drawn.dense_dsc = 0.5
+        drawn.draw(decoder)
+        assert drawn.judge([dsc], decoder) == accepted
+
+
+@pytest.mark.parametrize("dense", [0.0, 0.01, 0.02])
+def test_a_dense_decoder_that_scores_no_more_than_the_tolerance_accepts_nothing(
+    dense: float,
+) -> None:
+    decoder = make_decoder("liver")
+    drawn = lottery(decoder)
+    drawn.dense_dsc = dense
+    drawn.draw(decoder)
+    assert not drawn.judge([0.9], decoder)
+    assert drawn.finished  # no further try could change it
+    assert not drawn.won
+
+
 def test_the_last_rate_ends_the_lottery_and_rates_of_nothing_are_skipped() -> None:
     decoder = make_decoder("liver")
     drawn = lottery(decoder, rates=(-0.4, 0.0, 0.5))
@@ -205,7 +227,7 @@ def test_pruning_keeps_the_highest_rate_that_holds(encoder, stream) -> None:
     told: list[str] = []
     held = prune(
         encoder, decoder, Recipe(6, 1e-2), stream, stream, 2,
-        schedule=PruningSchedule((0.5, 0.8), tolerance=1.0, float16=True),
+        schedule=PruningSchedule((0.5, 0.8), tolerance=0.1, float16=True),
         earlier=make_decoder("liver", "spleen", seed=4).state_dict(),
         progress=lambda fraction, text: told.append(text),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from clnet.model.encoder import EncoderConfig
 from clnet.model.survivors import float16_exact
 from clnet.model.ticket import read_ticket
 from clnet.platform.delivery import Delivery, deliver
-from clnet.platform.jobs import DecoderJob
+from clnet.platform.jobs import DecoderJob, Validation
 from clnet.platform.pack_run import PackRun
 from clnet.platform.register import register
 from clnet.platform.resolve import Assignment, resolve, stores_for
@@ -71,7 +71,7 @@ def dense(hub: Workspace) -> DecoderRecord:
 
 
 def pruning(base: DecoderRecord, **changes: object) -> DecoderJob:
-    values: dict[str, object] = {"steps": 6, "tolerance": 1.0, "widths": ()}
+    values: dict[str, object] = {"steps": 6, "tolerance": 0.2, "widths": ()}
     return tiny_job(GROUP, kind="prune", base=base.ref, **values | changes)
 
 
@@ -105,6 +105,26 @@ def test_a_rate_that_no_try_recovers_ends_the_schedule(
     assert (only["tries"], len(only["dsc"]), only["accepted"]) == (2, 2, False)
     assert record.status == "candidate"
     assert "no rate kept" in record.status_reason
+
+
+def test_a_decoder_that_no_validation_patch_shows_stays_a_candidate(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    elsewhere = {"focus": ("liver",), "patch_size": (8, 8, 8), "batch_size": 1,
+                 "validation": Validation(batches=1), "steps": 2}  # fmt: skip
+    for rate in ({"rates": (0.5, 0.9)}, {"rate": 0.5}):
+        record = work(hub, pruning(dense, **rate, **elsewhere))
+        assert record.metrics["dsc"] == {}
+        assert record.status == "candidate"
+        assert "no validation patch shows an anatomy of the decoder" in record.status_reason
+
+
+def test_a_tolerance_as_large_as_the_score_accepts_nothing(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    record = work(hub, pruning(dense, rates=(0.5, 0.8), tolerance=1.0))
+    assert record.status == "candidate"
+    assert "no more than the tolerance of 1.0" in record.status_reason
 
 
 def test_whole_channels_leave_a_smaller_decoder(hub: Workspace, dense: DecoderRecord) -> None:

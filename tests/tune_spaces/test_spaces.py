@@ -87,6 +87,15 @@ def test_without_one_within_the_tolerance_the_best_is_a_candidate() -> None:
         choose([trial(0.8, 0.9, finished=False)], 0.9, 0.02, "abdomen/liver@1")
 
 
+@pytest.mark.parametrize("dense", [0.0, 0.02])
+def test_nothing_holds_beside_a_dense_version_that_scores_no_more_than_the_tolerance(
+    dense: float,
+) -> None:
+    tried = [trial(0.8, 0.01), trial(0.9, 0.0)]
+    best, within = choose(tried, dense, 0.02, "abdomen/liver@1")
+    assert (best.rate, within) == (0.8, False)
+
+
 def test_merit_ranks_rates_that_hold_above_all_that_do_not() -> None:
     holds = [merit(rate, 0.89, 0.90, 0.02) for rate in (0.8, 0.9)]
     fails = [merit(0.99, dsc, 0.90, 0.02) for dsc in (0.2, 0.5)]

@@ -35,6 +35,7 @@ def tune(
             "rate": each.pruned.ticket.rate if each.pruned.ticket else None,
             "mean_dsc": each.pruned.metrics.get("mean_dsc"),
             "within_tolerance": each.within,
+            "reason": each.pruned.status_reason,
         }
         | ({"trials": [asdict(trial) for trial in each.trials]} if as_json else {})
         for each in found
