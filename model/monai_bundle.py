@@ -18,7 +18,12 @@ from torch import Tensor
 
 from clnet.errors import Incompatible, InputError, NotFound
 from clnet.model.geometry import orientation_from
-from clnet.model.monai_encoder import SegResNetConfig, SegResNetEncoder, checked_orientation
+from clnet.model.monai_encoder import (
+    ARGUMENTS,
+    SegResNetConfig,
+    SegResNetEncoder,
+    checked_orientation,
+)
 from clnet.model.plan import Plan
 from clnet.model.weights_file import read_weights_file
 
@@ -146,10 +151,11 @@ class _Reader:
         self._content, self._path = content, path
 
     def network(self) -> dict[str, Any]:
-        """Arguments of the network.
+        """Arguments of the network that its encoder depends on.
 
         Raises:
-            Incompatible: it is no SegResNet, or an argument is an expression.
+            Incompatible: it is no SegResNet.
+            InputError: such an argument is an expression, or refers to nothing.
         """
         found = [(key, self._at(key)) for key in NETWORKS]
         targets = {
@@ -157,11 +163,8 @@ class _Reader:
         }
         for key, target in targets.items():
             if target in ("SegResNet", "monai.networks.nets.SegResNet"):
-                return {
-                    name: self._value(value, f"{key}#{name}")
-                    for name, value in self._at(key).items()
-                    if name != "_target_"
-                }
+                said = {name: v for name, v in self._at(key).items() if name in ARGUMENTS}
+                return {name: self._literal(v, f"{key}#{name}") for name, v in said.items()}
         told = ", ".join(targets.values()) or "none"
         raise Incompatible(f"{self._path}: only SegResNet's encoder can be imported, here: {told}")
 
@@ -198,6 +201,16 @@ class _Reader:
             else:
                 return MISSING
         return value
+
+    def _literal(self, value: Any, where: str) -> Any:
+        """As :meth:`_value`, but what leads to no value is refused."""
+        found = self._value(value, where)
+        if found is MISSING:
+            raise InputError(
+                f"{self._path}: {where}: {value!r} is an expression or refers to nothing; "
+                "expressions are not evaluated: write the value itself there"
+            )
+        return found
 
     def _value(self, value: Any, where: str) -> Any:
         """`value`, or what it refers to; an expression is MISSING, for it is code."""

@@ -17,9 +17,15 @@ from clnet.errors import Incompatible, InputError
 from clnet.model.encoder import Encoder, EncoderConfig
 from clnet.model.geometry import orientation_from
 
-__all__ = ["SegResNetConfig", "SegResNetEncoder", "checked_orientation"]
+__all__ = ["ARGUMENTS", "SegResNetConfig", "SegResNetEncoder", "checked_orientation"]
 
 ACTIVATIONS, NORMS = ("RELU", "LEAKYRELU", "ELU", "GELU"), ("GROUP", "INSTANCE", "BATCH")
+ARGUMENTS = (
+    *("spatial_dims", "in_channels", "init_filters", "blocks_down"),
+    *("act", "norm", "norm_name"),
+)
+"""What of a SegResNet's arguments makes a difference to its encoder."""
+
 MOST_STAGES, MOST_BLOCKS, MOST_FILTERS = 8, 16, 512
 Named = tuple[str, Mapping[str, Any]]
 
@@ -50,7 +56,7 @@ class SegResNetConfig(EncoderConfig):
         if arguments.get("norm_name"):
             raise Incompatible("MONAI: norm_name is not supported; the network must say norm")
         blocks = arguments.get("blocks_down", (1, 2, 2, 4))
-        if not isinstance(blocks, Sequence) or not 2 <= len(blocks) <= MOST_STAGES:
+        if not isinstance(blocks, list | tuple) or not 2 <= len(blocks) <= MOST_STAGES:
             raise InputError(f"MONAI: blocks_down {blocks!r}: 2 to {MOST_STAGES} values expected")
         convs = tuple(2 * _whole("blocks_down", count, MOST_BLOCKS) for count in blocks)
         filters = _whole("init_filters", arguments.get("init_filters", 8), MOST_FILTERS)
@@ -158,7 +164,14 @@ def _whole(key: str, value: Any, most: int) -> int:
 
 
 def _named(key: str, value: Any, known: Sequence[str]) -> Named:
-    name, arguments = (value, {}) if isinstance(value, str) else (*value, {})[:2]
+    if isinstance(value, str):
+        value = (value,)
+    if not isinstance(value, list | tuple) or len(value) not in (1, 2):
+        raise InputError(
+            f"MONAI: {key} {value!r} of the network: write a name, such as {known[0]}, or a name "
+            f"and its arguments, such as [{known[0]}, {{}}]"
+        )
+    name, arguments = (*value, {})[:2]
     if not isinstance(name, str) or name.upper() not in known:
         raise Incompatible(f"MONAI: {key} {name!r} is not one of {', '.join(known)}")
     numbers = isinstance(arguments, Mapping) and all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,12 +39,15 @@ class Plan:
     orientation: str = "LPS"
 
     def __post_init__(self) -> None:
-        if len(self.spacing) != 3 or min(self.spacing) <= 0:
+        if len(self.spacing) != 3 or not all(0 < mm < math.inf for mm in self.spacing):
             raise InputError(f"plan: spacing {self.spacing}: three positive mm values expected")
         if len(self.patch_size) != 3 or min(self.patch_size) < 1:
             raise InputError(f"plan: patch_size {self.patch_size}: three positive sizes expected")
-        if self.std <= 0 or self.clip[0] >= self.clip[1]:
-            raise InputError(f"plan: clip {self.clip}, std {self.std}: not an intensity scheme")
+        finite = all(map(math.isfinite, (*self.clip, self.mean, self.std)))
+        if not finite or self.std <= 0 or self.clip[0] >= self.clip[1]:
+            raise InputError(
+                f"plan: clip {self.clip}, mean {self.mean}, std {self.std}: not an intensity scheme"
+            )
         self._check_orientation()
 
     def _check_orientation(self) -> None:

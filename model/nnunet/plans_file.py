@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,13 +99,16 @@ def network_plan(
     Raises:
         Incompatible: a 2d or cascaded configuration, several image channels, or anything else
             that cannot be done again exactly.
-        InputError: the file contradicts itself or lacks a field.
+        InputError: the file contradicts itself, or lacks or misshapes a field.
     """
     try:
         return _network_plan(plans, dataset, configuration, orientation)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except InputError:
+        raise
+    except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise InputError(
-            f"plans.json: configuration {configuration}: missing or malformed field ({error!r})"
+            f"plans.json (configuration {configuration}) or dataset.json: missing or malformed "
+            f"field ({error!r})"
         ) from error
 
 
@@ -128,7 +132,9 @@ def _network_plan(
             "only networks that see one CT can be imported"
         )
     targets, regions = targets_of(dataset)
-    return NetworkPlan(_plan(plans, chosen, orientation), _architecture(chosen), targets, regions)
+    plan, config = _plan(plans, chosen, orientation), _architecture(chosen)
+    _check_patch(plan.patch_size, config)
+    return NetworkPlan(plan, config, targets, regions)
 
 
 def _inherited(plans: Mapping[str, Any], name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -182,6 +188,16 @@ def _plan(
         separate_z=image["force_separate_z"],
         resampled=resampled,
     )
+
+
+def _check_patch(patch_size: tuple[int, int, int], config: NnunetEncoderConfig) -> None:
+    """A decoder joins what it doubles with what the encoder halved: no voxel may be left over."""
+    factors = [math.prod(stride[axis] for stride in config.strides) for axis in range(3)]
+    if any(size % factor for size, factor in zip(patch_size, factors, strict=True)):
+        raise InputError(
+            f"plans.json: patch_size {list(patch_size)}: multiples of {factors} expected, by "
+            "which the network's strides divide"
+        )
 
 
 def _orientation(plans: Mapping[str, Any]) -> str:

@@ -74,6 +74,10 @@ def preprocessed(*steps: dict[str, Any]) -> dict[str, Any]:
     return configuration(preprocessing={"_target_": "Compose", "transforms": list(steps)})
 
 
+def network_of(**changes: Any) -> dict[str, Any]:
+    return configuration(network_def=configuration()["network_def"] | changes)
+
+
 RAS, MM = transform("Orientationd", axcodes="RAS"), transform("Spacingd", pixdim=[2, 2, 2])
 HU = transform("ScaleIntensityRanged", **SCALE)
 PER_SCAN = transform("NormalizeIntensityd", nonzero=True)
@@ -86,6 +90,13 @@ PER_SCAN = transform("NormalizeIntensityd", nonzero=True)
         (configuration(network_def={"_target_": "os.system"}), "only SegResNet"),
         (configuration(norm=["EVIL", {}]), "norm 'EVIL'"),
         (configuration(norm=["GROUP", {"num_groups": "$os.abort()"}]), "plain numbers"),
+        (network_of(act="$('RELU', {'inplace': True})"), r"network_def#act.*value itself"),
+        (configuration(norm="@nowhere"), r"network_def#norm.*value itself"),
+        (network_of(blocks_down="$[1, 2]"), r"network_def#blocks_down.*value itself"),
+        (network_of(act=None), r"act None .*write a name"),
+        (configuration(norm=[]), r"norm \[\] .*such as \[GROUP, {}\]"),
+        (configuration(norm=["GROUP", {"num_groups": 8}, 1]), "write a name"),
+        (configuration(norm={"name": "GROUP"}), "write a name"),
         (configuration(pixdim="$[1.5] * 3"), "give spacing"),
         (configuration(pixdim="@pixdim"), "circle"),
         (preprocessed(MM, HU), "give orientation"),

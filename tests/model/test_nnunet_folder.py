@@ -163,7 +163,12 @@ def test_the_fold_must_be_said_where_there_are_several(tmp_path: Path) -> None:
         ({"resampling_fn_data_kwargs": {"separate_z_anisotropy_threshold": 5}}, "not supported"),
         ({"resampling_fn_probabilities_kwargs": {"order": 0}}, "not supported"),
         ({"spacing": [1.0, 0.0, 1.0]}, "spacing"),
+        ({"spacing": [float("nan"), 5.0, 5.0]}, "spacing"),
+        ({"spacing": [float("inf"), 5.0, 5.0]}, "spacing"),
         ({"use_mask_for_norm": []}, "malformed"),
+        ({"patch_size": ["a", 1, 1]}, "malformed"),
+        ({"patch_size": [float("inf"), 1, 1]}, "malformed"),
+        ({"patch_size": [15, 21, 23]}, r"patch_size \[15, 21, 23\]: multiples of \[2, 4, 4\]"),
     ],
 )
 def test_configurations_that_cannot_be_done_again_are_refused(
@@ -172,6 +177,35 @@ def test_configurations_that_cannot_be_done_again_are_refused(
     folder = write_result(tmp_path)
     (folder / "plans.json").write_text(json.dumps(configured(tiny_plans(), **changes)), "utf-8")
     with pytest.raises(InputError, match=named):
+        read_result_folder(folder, GROUP)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"transpose_forward": [0, 1]}, "malformed"),
+        ({"transpose_forward": ["x", 1, 2]}, "malformed"),
+        ({"configurations": ["3d_fullres"]}, "3d_fullres"),
+        ({"foreground_intensity_properties_per_channel": {}}, "malformed"),
+    ],
+)
+def test_malformed_plans_are_refused(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    folder = write_result(tmp_path)
+    rewrite(folder, "plans.json", **changes)
+    with pytest.raises(InputError, match=named):
+        read_result_folder(folder, GROUP)
+
+
+@pytest.mark.parametrize("field", ["mean", "std", "percentile_00_5", "percentile_99_5"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "much"])
+def test_intensities_that_are_no_numbers_are_refused(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    plans = tiny_plans()
+    plans["foreground_intensity_properties_per_channel"]["0"][field] = value
+    folder = write_result(tmp_path)
+    (folder / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
+    with pytest.raises(InputError, match=r"intensity scheme|malformed"):
         read_result_folder(folder, GROUP)
 
 
