@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clnet.anatomy.contract import UNKNOWN
+
 if TYPE_CHECKING:
     from clnet.data_catalog.dataset import Dataset
 
@@ -35,7 +37,7 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
                 labelled = np.zeros(ct.shape, np.bool_)
                 histogram += _histogram(ct[ct > BODY_HU])
                 for layer, labels in maps.items():
-                    labelled |= labels[z] > 0
+                    labelled |= (labels[z] > 0) & (labels[z] != UNKNOWN)
                     seen[layer] += np.bincount(labels[z].reshape(-1), minlength=256)
                 foreground += _histogram(ct[labelled])
         voxel_ml = float(np.prod(case.spacing)) / 1000

@@ -14,6 +14,7 @@ from tiny_scans import TERMS, organs, save, scan
 
 from clnet.anatomy import UNKNOWN
 from clnet.data_catalog import Case, Catalog, IntakeRules, Layout, format_names, open_source
+from clnet.data_catalog.fingerprint import fingerprint
 from clnet.errors import CaseRejected, ContractError, InputError
 
 NAMES = {1: "liver", 2: "spleen"}
@@ -84,6 +85,15 @@ def test_voxels_of_nnunets_ignore_label_are_unknown(catalog: Catalog, source: Pa
     np.testing.assert_array_equal(case.labels("organ") == UNKNOWN, organs() == 2)
     again = stored(catalog, source, {1: "liver", 2: "unknown"})
     assert again.sha256 == case.sha256
+
+
+def test_unknown_voxels_are_in_no_figure_of_the_labelled(catalog: Catalog, source: Path) -> None:
+    nnunet(source, {"background": 0, "liver": 1, "ignore": 2})
+    stored(catalog, source)
+    found = fingerprint(catalog.get("s/d"))["foreground_hu"]
+    liver = scan(0)[organs() == 1]
+    assert found["voxels"] == len(liver)
+    assert found["mean"] == pytest.approx(liver.mean(), abs=0.01)
 
 
 def test_of_several_channels_the_ct_is_read(catalog: Catalog, source: Path) -> None:
