@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from clnet.data_catalog.allocation import Allocate, in_memory
 from clnet.data_catalog.hounsfield import as_hounsfield
 from clnet.errors import CaseRejected, InputError
 
@@ -23,7 +24,7 @@ __all__ = ["ScanHeader", "ScanRefused", "UploadLimits", "read_header", "read_sca
 
 GZIP_MAGIC = b"\x1f\x8b"
 HEADER_SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
-SLAB_VOXELS = 1 << 24
+SLAB_VOXELS = 1 << 18  # as float64 at once
 NO_ORIENTATION = (
     "the header states no orientation (qform_code and sform_code are 0): "
     "left and right may be swapped"
@@ -92,8 +93,13 @@ def read_header(upload: BinaryIO, limits: UploadLimits) -> ScanHeader:
     return _parse_header(_plain(upload), limits)
 
 
-def read_scan(upload: BinaryIO, limits: UploadLimits) -> tuple[ScanHeader, NDArray[np.int16]]:
+def read_scan(
+    upload: BinaryIO, limits: UploadLimits, allocate: Allocate = in_memory
+) -> tuple[ScanHeader, NDArray[np.int16]]:
     """Header and voxels in HU, int16, in the file's own axis order.
+
+    Args:
+        allocate: gives room for the voxels as stored, and for HU where that is something else.
 
     Raises:
         ScanRefused: as :func:`read_header`; or truncated, damaged, not finite, not like CT.
@@ -101,10 +107,10 @@ def read_scan(upload: BinaryIO, limits: UploadLimits) -> tuple[ScanHeader, NDArr
     file = _plain(upload)
     header = _parse_header(file, limits)
     nifti = header.nifti
-    stored = np.empty(header.shape, nifti.get_data_dtype(), order="F")
+    stored = allocate(header.shape[::-1], nifti.get_data_dtype()).T
     _skip(file, int(nifti["vox_offset"]) - int(nifti.sizeof_hdr))
     _fill(file, stored.reshape(-1, order="F").view(np.uint8).data)
-    hu = _to_hounsfield(stored, nifti)
+    hu = _to_hounsfield(stored, nifti, allocate)
     _like_ct(hu)
     return header, hu
 
@@ -225,7 +231,7 @@ def _fill(file: BinaryIO, target: memoryview) -> None:
     """Read exactly the bytes of `target`; one read more makes gzip check its own checksum."""
     filled = 0
     while filled < len(target):
-        data = _read(file, min(len(target) - filled, 1 << 24))
+        data = _read(file, min(len(target) - filled, 1 << 20))
         if not data:
             raise _truncated(f"{filled:,} of {len(target):,} bytes of voxels")
         target[filled : filled + len(data)] = data
@@ -233,12 +239,12 @@ def _fill(file: BinaryIO, target: memoryview) -> None:
     _read(file, 1)
 
 
-def _to_hounsfield(stored: NDArray[Any], header: Any) -> NDArray[np.int16]:
+def _to_hounsfield(stored: NDArray[Any], header: Any, allocate: Allocate) -> NDArray[np.int16]:
     slope, intercept = header.get_slope_inter()
     slope, intercept = (1.0 if slope is None else slope), (intercept or 0.0)
     if stored.dtype == np.int16 and (slope, intercept) == (1.0, 0.0):
         return stored
-    hu = np.empty(stored.shape, np.int16, order="F")
+    hu: NDArray[np.int16] = allocate(stored.shape[::-1], np.int16).T
     step = max(1, SLAB_VOXELS // (stored.shape[0] * stored.shape[1]))
     for start in range(0, stored.shape[2], step):
         slab = stored[:, :, start : start + step].astype(np.float64) * slope + intercept

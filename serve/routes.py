@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.errors import InputError, NotFound, ServiceError, UnknownAnatomy
+from clnet.model.scratch import Scratch
 from clnet.serve.auth import BearerToken
 from clnet.serve.body_limit import BodyLimit
 from clnet.serve.desk import Desk
@@ -161,7 +162,12 @@ def wanted(text: str, card: ReleaseCard) -> tuple[str, ...] | None:
 
 def _read(upload: BinaryIO, limits: UploadLimits) -> tuple[ScanHeader, NDArray[np.int16]]:
     read_header(upload, limits)
-    return read_scan(upload, limits)
+    try:
+        return read_scan(upload, limits, Scratch().zeros)
+    except ScanRefused:
+        raise
+    except InputError as error:  # this machine's disk is full, and the scan is not to blame
+        raise ServiceError(str(error)) from None
 
 
 def _media_type(name: str) -> str:

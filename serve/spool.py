@@ -46,9 +46,12 @@ class Spool:
         np.save(self._scan(key), hu)
 
     def scan(self, key: str) -> NDArray[np.int16]:
-        """The voxels of a waiting scan."""
-        voxels: NDArray[np.int16] = np.load(self._scan(key))
-        return voxels
+        """The voxels of a waiting scan, read-only and still on disk.
+
+        They stay readable when the scan is dropped. A plain array, as Ray copies those straight
+        to shared memory and pickles a ``numpy.memmap`` twice over in memory before.
+        """
+        return np.asarray(np.load(self._scan(key), mmap_mode="r"))
 
     def drop_scan(self, key: str) -> None:
         """Forget a scan, whether it is there or not."""

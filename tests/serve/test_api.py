@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -194,6 +195,16 @@ def test_a_scan_that_cannot_be_used_is_refused_with_a_reason(
     make, status, where = BAD[case]
     assert refused(send(client, make()), status)["where"] == where
     assert not list(spool.rglob("*.npy"))
+
+
+def test_a_full_disk_is_not_the_scans_fault(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    assert "no room" in refused(send(client, scan_bytes()), 503)["error"]
 
 
 @pytest.mark.parametrize(

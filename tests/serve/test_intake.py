@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import tracemalloc
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from clnet.model.scratch import Scratch
 from clnet.serve.intake import ScanRefused, UploadLimits, read_header, read_scan
 
 GRID = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -53,6 +55,16 @@ def test_slope_and_intercept_are_applied() -> None:
     _, hu = read_scan(io.BytesIO(data), LIMITS)
     assert hu.dtype == np.int16
     assert np.array_equal(hu, ct())
+
+
+def test_voxels_lie_where_there_is_room_for_them_and_not_in_memory() -> None:
+    upload = io.BytesIO(gzip.compress(nifti(ct((128, 128, 256)).astype(np.float32)), 1))  # 16 MiB
+    tracemalloc.start()
+    _, hu = read_scan(upload, UploadLimits(), Scratch().zeros)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 12 << 20
+    assert np.array_equal(hu, ct((128, 128, 256)))
 
 
 def test_big_endian_floats_are_read() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,21 @@ def test_scans_and_results_come_back(tmp_path: Path) -> None:
     spool.drop_scan(key)
     assert spool.keep_result(key, {"masks/organ.nii.gz": b"mask", "labels.json": b"{}"}) == []
     assert spool.result_file(key, "masks/organ.nii.gz").read_bytes() == b"mask"
+
+
+def test_a_waiting_scan_is_sent_without_being_held_in_memory(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.keep_scan("key", np.asfortranarray(np.ones((256, 128, 256), np.int16)))  # 16 MiB
+    tracemalloc.start()
+    hu = spool.scan("key")
+    spool.drop_scan("key")
+    sent: list[pickle.PickleBuffer] = []
+    message = pickle.dumps(hu, protocol=5, buffer_callback=sent.append)  # as Ray does
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 20
+    assert (len(message) < 1000, sum(b.raw().nbytes for b in sent)) == (True, 16 << 20)
+    assert hu.sum() == hu.size
 
 
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:

@@ -49,7 +49,11 @@ def serve(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     ray: RayOption = None,
 ) -> None:
-    """Serve a release on HTTP until Ctrl-C."""
+    """Serve a release on HTTP until Ctrl-C.
+
+    Beside --memory-budget a scan takes two bytes a voxel of Ray's object store (shared memory),
+    and a byte a voxel per layer while its files are written.
+    """
     from clnet.serve import Placement
 
     token = None if token_file is None else _read(token_file)
