@@ -21,6 +21,7 @@ from clnet.anatomy import Patch
 from clnet.errors import InputError
 from clnet.model.augmentation import augment
 from clnet.model.decoder import Decoder
+from clnet.model.distillation import Meanings, folded
 from clnet.model.ema import Average
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision, convolving
@@ -90,10 +91,14 @@ class Distillation:
     Attributes:
         teacher: the older version, frozen.
         channels: indices of the logits' channels that the data does not label.
+        meanings: what the two can both tell, where their channels differ; all else is background.
+        supporters: of the teacher, where they are not the trainee's.
     """
 
     teacher: Decoder
     channels: tuple[int, ...]
+    meanings: Meanings = ()
+    supporters: Sequence[Decoder] | None = None
 
 
 @dataclass(slots=True)
@@ -261,9 +266,15 @@ def _distil(
 ) -> Tensor:
     """Cross-entropy to the teacher's probabilities where the labels leave a channel open."""
     with torch.no_grad(), convolving(precision, features[0].device):
-        target = distillation.teacher(features, support)[0].float().softmax(dim=1)
+        if distillation.supporters is not None:
+            support = [supporter(features) for supporter in distillation.supporters]
+        older = distillation.teacher(features, support)[0].float()
+    newer = logits[0].float()
+    if distillation.meanings:
+        older = folded(older, [theirs for _, theirs in distillation.meanings])
+        newer = folded(newer, [ours for ours, _ in distillation.meanings])
     open_voxels = supervision.allowed[:, list(distillation.channels)].any(dim=1)
-    entropy = -(target * logits[0].float().log_softmax(dim=1)).sum(dim=1)
+    entropy = -(older.softmax(dim=1) * newer.log_softmax(dim=1)).sum(dim=1)
     mean: Tensor = (entropy * open_voxels).sum() / open_voxels.sum().clamp(min=1)
     return mean
 

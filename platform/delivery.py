@@ -16,6 +16,7 @@ from clnet.model.lottery import why_no_judge
 from clnet.model.numerics import numerics_class
 from clnet.model.validation import Judged, mean_score
 from clnet.platform.channels import split_of
+from clnet.platform.continuing import ranges_with
 from clnet.platform.member import Member
 from clnet.platform.pack_run import PackRun
 from clnet.platform.ranges import body_part_curves, joined, measure_ranges
@@ -126,6 +127,9 @@ def _deliver(
                 "phantoms": {name: list(dice) for name, dice in verdict.phantoms.items()},
             }
             reason = verdict.reason
+    elif assignment.start_sha256 is not None and assignment.distilled:
+        _, older = decode_decoder(artefacts(assignment.start_sha256))
+        ranges = ranges_with(older, assignment.config.channels, ranges)
     reason = reason or _unaccepted(member)
     metrics["calibration"] = {"temperature": temperature}
     if calibration is not None:

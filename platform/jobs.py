@@ -51,12 +51,14 @@ class DecoderJob(BaseModel):
             average of what new data teaches, its ticket kept.
         base: decoder version that prune and update begin with.
         start: decoder version whose weights a ``train`` begins with where the shapes agree, a
-            warm start; its own weights are initialised by `seed` otherwise.
+            warm start; its own weights are initialised by `seed` otherwise. What a version of
+            the same group has learned is kept: it has channels beside those that the data
+            teaches, and what the data does not label is distilled from that version.
         anatomies: what the decoder's channels are: leaves of the group, or composites that
-            stand for several of its leaves. By default every leaf that the data knows, and
-            the composite where it knows only unions.
-        widths: features per scale, finest first; by default those of the base, or 16, 16,
-            32, 48 cut to the encoder's stages.
+            stand for several of its leaves. By default every leaf that the data or the version
+            it starts from knows, and the composite where they know only unions.
+        widths: features per scale, finest first; by default those of the base, or of the
+            version of its group that it starts from, or 16, 16, 32, 48 cut to the encoder's stages.
         kernels: of each scale's convolution, finest first; by default 1x1x1 at the finest,
             whose neighbourhoods the encoder has seen, and 3x3x3 below.
         heads: scales with logits, for deep supervision and support; by default 3, or as many as

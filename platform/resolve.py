@@ -12,12 +12,20 @@ from clnet.anatomy.vocabulary import vocabulary
 from clnet.data_catalog import Catalog, DatasetPin, PatchStream, PlanStore, StreamSpec
 from clnet.decoders_registry import DecoderRecord, EncoderRecord, Registry
 from clnet.errors import Incompatible, InputError
-from clnet.model.decoder import DecoderConfig, Supporter, check_decoder
+from clnet.model.artefact import decode_decoder
+from clnet.model.decoder import Channel, DecoderConfig, Supporter, check_decoder
 from clnet.model.encoder import EncoderConfig
 from clnet.model.lottery import PruningSchedule, milder_rates
 from clnet.model.plan import Plan
 from clnet.model.training import Recipe
 from clnet.platform.channels import Labels, Taught, channels_for, split_of, survey, taught
+from clnet.platform.continuing import (
+    distilled_channels,
+    labels_known,
+    older_version,
+    shape_of,
+    start_from,
+)
 from clnet.platform.jobs import DecoderJob
 from clnet.tune_spaces.rewinding import RewindTo, rewind_to
 
@@ -43,13 +51,15 @@ class Assignment:
         anatomies: of its group, those that it has no channel for included.
         recipe: how it learns.
         learned, unions: what the data teaches, by exact labels and by unions.
-        start_sha256: decoder that a training borrows its first weights from.
+        start_sha256, start_supporters: decoder that a training borrows its first weights from,
+            and those it leans on.
         base_ref, base_sha256: version it begins with, of prune and update.
         rewind: earlier weights of the base, of prune.
         schedule: of prune.
         supporters: refs, in the order of ``config.supporters``.
         chain: hashes of all that it leans on, of what its supporters lean on too.
-        distilled: channels that the data does not label, of update.
+        distilled: channels that the data does not label and an older version knows, of a training
+            that starts from one.
         terms: of each dataset, JSON-able.
     """
 
@@ -67,6 +77,7 @@ class Assignment:
     learned: tuple[str, ...]
     unions: tuple[tuple[str, ...], ...]
     start_sha256: str | None = None
+    start_supporters: tuple[str, ...] = ()
     base_ref: str | None = None
     base_sha256: str | None = None
     rewind: RewindTo | None = None
@@ -107,7 +118,7 @@ class Assignment:
             self.rewind and self.rewind.sha256,
             self.rewind and self.rewind.start,
         )
-        return tuple(sha for sha in own if sha) + self.chain
+        return (*(sha for sha in own if sha), *self.start_supporters, *self.chain)
 
 
 def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
@@ -141,11 +152,14 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
     # what the cases may know; which of it the training cases show, their voxels tell later
     labels = {use.members: use.cases for dataset in datasets for use in dataset.labels}
     if job.base is None:
-        config = _config(job, encoder, labels, [registry.decoder(ref) for ref in job.supporters])
+        older = older_version(job, registry)
+        supporters = [registry.decoder(ref) for ref in job.supporters]
+        config = _config(job, encoder, {**labels_known(older), **labels}, older, supporters)
         check_decoder(config, network)
+        _taught(job, config.channels, labels)
     else:
         base = registry.decoder(job.base)
-        _taught(job.decoder, DecoderConfig.from_dict(base.config), labels)
+        _taught(job, DecoderConfig.from_dict(base.config).channels, labels)
 
 
 def _check_trainable(base: DecoderRecord) -> None:
@@ -198,13 +212,16 @@ def resolve(
         registry.decoder(ref)
         for ref in (job.supporters if base is None else [s.ref for s in base.supporters])
     ]
+    older = older_version(job, registry)
+    known = {**labels_known(older), **labels}
     if base is None:
-        config = _config(job, encoder, labels, supporters)
+        config = _config(job, encoder, known, older, supporters)
         anatomies = default_stratification()[job.decoder].anatomies
     else:
         config = DecoderConfig.from_dict(base.config)
         anatomies = _anatomies(base)
-    seen = _taught(job.decoder, config, labels)
+    seen = _taught(job, config.channels, labels)
+    knows = seen if older is None else taught(config.channels, known)
     stream = _stream(job, stores, Plan.from_dict(encoder.plan), anatomies)
     assignment = Assignment(
         job_id=job_id,
@@ -218,13 +235,15 @@ def resolve(
         config=config,
         anatomies=anatomies,
         recipe=_recipe(job),
-        learned=seen.learned,
-        unions=seen.unions,
+        learned=knows.learned,
+        unions=knows.unions,
         supporters=tuple(record.ref for record in supporters),
         chain=_chain(supporters, registry),
         start_sha256=registry.decoder(job.start).sha256 if job.start else None,
         terms=tuple(s.dataset.manifest.terms.model_dump(mode="json") for s in stores),
     )
+    if older is not None:
+        return _to_continue(assignment, older, seen, registry)
     if base is None:
         return assignment
     if job.kind == "prune":
@@ -233,12 +252,24 @@ def resolve(
 
 
 def _config(
-    job: DecoderJob, encoder: EncoderRecord, labels: Labels, supporters: Sequence[DecoderRecord]
+    job: DecoderJob,
+    encoder: EncoderRecord,
+    known: Labels,
+    older: DecoderRecord | None,
+    supporters: Sequence[DecoderRecord],
 ) -> DecoderConfig:
-    """The new decoder of a training, as far as the job says; sensible where it does not."""
+    """The new decoder of a training, as far as the job says; sensible where it does not.
+
+    Args:
+        known: what labels teach, and what `older` has learned.
+        older: version that it goes on from.
+    """
     group = default_stratification()[job.decoder]
     scales = len(encoder.config["features"]) - 1
     widths = job.widths or (*WIDTHS, *WIDTHS[-1:] * scales)[:scales]
+    kernels = job.kernels or (FINEST_KERNEL, *(KERNEL for _ in widths[1:]))
+    if older is not None and not job.widths and not job.kernels:
+        widths, kernels = shape_of(older) or (widths, kernels)
     there = {record.ref: DecoderConfig.from_dict(record.config).heads for record in supporters}
     for ref, heads in there.items():
         if job.heads is not None and job.heads > heads:
@@ -249,18 +280,19 @@ def _config(
     return DecoderConfig(
         group=group.id,
         layer=group.layer,
-        channels=channels_for(group, labels, job.anatomies),
+        channels=channels_for(group, known, job.anatomies),
         widths=widths,
-        kernels=job.kernels or (FINEST_KERNEL, *(KERNEL for _ in widths[1:])),
+        kernels=kernels,
         heads=job.heads or min(HEADS, len(widths), *there.values()),
         supporters=tuple(_pin(record) for record in supporters),
     )
 
 
-def _taught(group: str, config: DecoderConfig, labels: Labels) -> Taught:
-    seen = taught(config.channels, labels)
+def _taught(job: DecoderJob, channels: Sequence[Channel], labels: Labels) -> Taught:
+    seen = taught(channels, labels)
     if not seen.channels:
-        raise InputError(f"{group}: the training cases label none of its anatomies")
+        others = f"; {start_from(job.base)} for others of its group" if job.base else ""
+        raise InputError(f"{job.decoder}: the training cases label none of its anatomies{others}")
     return seen
 
 
@@ -377,6 +409,17 @@ def _to_prune(assignment: Assignment, base: DecoderRecord, registry: Registry) -
     )
 
 
+def _to_continue(
+    assignment: Assignment, older: DecoderRecord, seen: Taught, registry: Registry
+) -> Assignment:
+    _, info = decode_decoder(registry.artefact(older.sha256))
+    return replace(
+        assignment,
+        distilled=distilled_channels(assignment.config.channels, seen, info),
+        start_supporters=_chain([registry.decoder(s.ref) for s in older.supporters], registry),
+    )
+
+
 def _to_update(
     assignment: Assignment, base: DecoderRecord, labelled: tuple[int, ...]
 ) -> Assignment:
@@ -386,7 +429,7 @@ def _to_update(
     if fresh:
         raise Incompatible(
             f"{base.ref} has not learned {', '.join(fresh)}: an update is for what it knows; "
-            "train a new version instead"
+            f"{start_from(base.ref)}, which learns it beside what {base.ref} knows"
         )
     every = range(1, len(config.channels) + 1)
     return replace(

@@ -8,6 +8,7 @@ import torch
 
 from clnet.model.artefact import decode_decoder
 from clnet.model.decoder import Decoder, adopt, build_decoder
+from clnet.model.distillation import shared_meanings
 from clnet.model.encoder import EncoderConfig
 from clnet.model.lottery import Lottery
 from clnet.model.supporters import load_supporters
@@ -34,9 +35,19 @@ def build_trainee(
     job, recipe = assignment.job, assignment.recipe
     if assignment.base_sha256 is None:
         fresh = build_decoder(assignment.config, encoder, job.seed).to(device)
+        distillation = None
         if assignment.start_sha256 is not None:
-            adopt(fresh, decoder(assignment.start_sha256))
-        return Trainee(assignment.job_id, fresh, recipe, supporters=supporters)
+            donor, info = decode_decoder(artefacts(assignment.start_sha256))
+            adopt(fresh, donor.to(device))
+            if assignment.distilled:
+                distillation = Distillation(
+                    donor,
+                    shared_meanings(assignment.config.channels, info),
+                    load_supporters(donor.config, artefacts, device),
+                )
+        return Trainee(
+            assignment.job_id, fresh, recipe, supporters=supporters, distillation=distillation
+        )
     start = decoder(assignment.base_sha256)
     start.requires_grad_(True)
     if job.kind == "prune":  # its lottery draws the first ticket
