@@ -84,15 +84,13 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Distillation:
-    """Keeps anatomies that new data does not label as an older version sees them.
+    """Keeps what new data's labels leave open as an older version sees it.
 
     Attributes:
         teacher: the older version, frozen.
-        channels: indices of the logits' channels that the data does not label.
     """
 
     teacher: Decoder
-    channels: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -258,12 +256,22 @@ def _distil(
     supervision: Supervision,
     precision: Precision,
 ) -> Tensor:
-    """Cross-entropy to the teacher's probabilities where the labels leave a channel open."""
+    """Cross-entropy to the teacher among the channels that the labels of a voxel leave open.
+
+    What the labels decide is theirs: of a sibling that they do not know the teacher says where it
+    is beside what they know, and within a union how its members share it.
+    """
+    allowed = supervision.allowed
+    open_voxels = allowed.sum(dim=1) > 1
+    if not open_voxels.any():
+        return logits[0].new_zeros((), dtype=torch.float32)
     with torch.no_grad(), convolving(precision, features[0].device):
-        target = distillation.teacher(features, support)[0].float().softmax(dim=1)
-    open_voxels = supervision.allowed[:, list(distillation.channels)].any(dim=1)
-    entropy = -(target * logits[0].float().log_softmax(dim=1)).sum(dim=1)
-    mean: Tensor = (entropy * open_voxels).sum() / open_voxels.sum().clamp(min=1)
+        target = distillation.teacher(features, support)[0].float()
+        target = target.masked_fill(~allowed, -torch.inf).softmax(dim=1)
+    learned = logits[0].float().masked_fill(~allowed, -torch.inf).log_softmax(dim=1)
+    # -inf times a probability of 0 is no number
+    entropy = -(target * learned.masked_fill(~allowed, 0.0)).sum(dim=1)
+    mean: Tensor = (entropy * open_voxels).sum() / open_voxels.sum()
     return mean
 
 

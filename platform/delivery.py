@@ -141,7 +141,7 @@ def _unaccepted(member: Member) -> str:
     if lottery is None or lottery.won:
         return ""
     if lottery.rounds and not member.dsc:
-        return "nothing tells what pruning cost: no validation patch shows an anatomy of the decoder"
+        return "nothing tells its cost: no validation patch shows an anatomy of the decoder"
     if member.assignment.job.rate is not None:
         return ""
     if hopeless := why_no_judge(lottery.dense_dsc or 0.0, lottery.schedule.tolerance):
@@ -164,7 +164,7 @@ def _judge(run: PackRun, member: Member, base: Decoder, updated: Decoder) -> Ver
         Judged(updated, supporters),
         run.validation.patches,
         assignment.validation.total,
-        distilled=assignment.distilled,
+        held_out=assignment.validation.split == "val",
         tolerance=assignment.job.tolerance,
         precision=assignment.job.precision,
     )

@@ -46,7 +46,6 @@ class Assignment:
         rewind: earlier weights of the base, of prune.
         schedule: of prune.
         supporters: refs, in the order of ``config.supporters``.
-        distilled: channels that the data does not label, of update.
         terms: of each dataset, JSON-able.
     """
 
@@ -69,7 +68,6 @@ class Assignment:
     rewind: RewindTo | None = None
     schedule: PruningSchedule | None = None
     supporters: tuple[str, ...] = ()
-    distilled: tuple[int, ...] = ()
     terms: tuple[dict[str, object], ...] = ()
 
     @property
@@ -230,12 +228,12 @@ def resolve(
         return assignment
     if job.kind == "prune":
         return _to_prune(assignment, base, registry)
-    return _to_update(assignment, base, seen.channels)
+    return _to_update(assignment, base)
 
 
 def _taught(group: str, config: DecoderConfig, labels: Labels) -> Taught:
     seen = taught(config.channels, labels)
-    if not seen.channels:
+    if not (seen.learned or seen.unions):
         raise InputError(f"{group}: the training cases label none of its anatomies")
     return seen
 
@@ -343,9 +341,7 @@ def _to_prune(assignment: Assignment, base: DecoderRecord, registry: Registry) -
     )
 
 
-def _to_update(
-    assignment: Assignment, base: DecoderRecord, labelled: tuple[int, ...]
-) -> Assignment:
+def _to_update(assignment: Assignment, base: DecoderRecord) -> Assignment:
     config = assignment.config
     own = {channel.members[0] for channel in config.channels if len(channel.members) == 1}
     fresh = sorted(own & set(assignment.learned) - set(base.learned))
@@ -354,7 +350,6 @@ def _to_update(
             f"{base.ref} has not learned {', '.join(fresh)}: an update is for what it knows; "
             "train a new version instead"
         )
-    every = range(1, len(config.channels) + 1)
     return replace(
         assignment,
         base_ref=base.ref,
@@ -362,5 +357,4 @@ def _to_update(
         supporters=tuple(supporter.ref for supporter in base.supporters),
         learned=base.learned,
         unions=base.unions,
-        distilled=tuple(channel for channel in every if channel not in labelled),
     )
