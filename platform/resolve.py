@@ -12,9 +12,11 @@ from clnet.anatomy.vocabulary import vocabulary
 from clnet.data_catalog import Catalog, DatasetPin, PatchStream, PlanStore, StreamSpec
 from clnet.decoders_registry import DecoderRecord, Registry
 from clnet.errors import Incompatible, InputError
+from clnet.model.artefact import decode_decoder
 from clnet.model.decoder import DecoderConfig, Supporter
-from clnet.model.lottery import PruningSchedule, milder_rates
+from clnet.model.lottery import Lottery, PruningSchedule, milder_rates
 from clnet.model.plan import Plan
+from clnet.model.ticket import read_ticket
 from clnet.model.training import Recipe
 from clnet.platform.channels import Labels, Taught, channels_for, split_of, survey, taught
 from clnet.platform.jobs import DecoderJob
@@ -129,6 +131,8 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
             if decoder.group != job.decoder:
                 raise Incompatible(f"{ref} is no version of {job.decoder}")
             _check_trainable(decoder)
+            if job.kind == "prune":
+                _check_cuts(job, decoder, registry)
         if ref in job.supporters and decoder.supporters:
             raise Incompatible(f"supporter {ref} leans on others itself; lean on those instead")
     # what the cases may know; which of it the training cases show, their voxels tell later
@@ -155,6 +159,45 @@ def _check_trainable(base: DecoderRecord) -> None:
             "softmax, which labels of one layer cannot teach: it is served as imported, and can be "
             "neither pruned nor updated"
         )
+
+
+def _check_cuts(job: DecoderJob, base: DecoderRecord, registry: Registry) -> None:
+    """What was pruned already is pruned further: only its weights tell which rates do that."""
+    schedule = _schedule(job, base)
+    if base.ticket is None:
+        return
+    decoder, _ = decode_decoder(registry.artefact(base.sha256))
+    lottery = Lottery(schedule, decoder.state_dict(), read_ticket(decoder))
+    if lottery.draw(decoder) is None:
+        raise InputError(
+            f"prune {base.ref}: {base.ticket.sparsity:.1%} of its weights are cut already, and a "
+            f"rate of {max(schedule.rates)} would cut nothing more; give a higher one, or prune "
+            "its dense version"
+        )
+
+
+def _schedule(job: DecoderJob, base: DecoderRecord) -> PruningSchedule:
+    config = DecoderConfig.from_dict(base.config)
+    if job.scope == "channel" and config.kind != "clnet":
+        raise Incompatible(
+            f"prune {base.ref}: whole channels are cut in decoders of clnet's own blocks, this one "
+            f"is made of {config.kind}'s; cut single weights: scope global or layer"
+        )
+    rates = job.rates or milder_rates(config.widths[0])
+    if job.rate is not None:
+        rates = (job.rate,)
+    if max(rates) <= 0:
+        raise InputError(
+            f"prune {base.ref}: every rate is 0 or less; those made milder for {config.widths[0]} "
+            "base features are, so give a rate or rates"
+        )
+    return PruningSchedule(
+        rates=rates,
+        tolerance=job.may_lose,
+        retries=job.retries if job.rate is None else 0,
+        scope=job.scope,
+        float16=job.weights == "float16",
+    )
 
 
 def stores_for(
@@ -308,21 +351,6 @@ def _validation(
 
 
 def _to_prune(assignment: Assignment, base: DecoderRecord, registry: Registry) -> Assignment:
-    job = assignment.job
-    if job.scope == "channel" and assignment.config.kind != "clnet":
-        raise Incompatible(
-            f"prune {base.ref}: whole channels are cut in decoders of clnet's own blocks, this one "
-            f"is made of {assignment.config.kind}'s; cut single weights: scope global or layer"
-        )
-    width = assignment.config.widths[0]
-    rates = job.rates or milder_rates(width)
-    if job.rate is not None:
-        rates = (job.rate,)
-    if max(rates) <= 0:
-        raise InputError(
-            f"prune {base.ref}: every rate is 0 or less; those made milder for {width} base "
-            "features are, so give a rate or rates"
-        )
     return replace(
         assignment,
         base_ref=base.ref,
@@ -330,14 +358,8 @@ def _to_prune(assignment: Assignment, base: DecoderRecord, registry: Registry) -
         supporters=tuple(supporter.ref for supporter in base.supporters),
         learned=base.learned,
         unions=base.unions,
-        rewind=rewind_to(job.rewind, base, registry),
-        schedule=PruningSchedule(
-            rates=rates,
-            tolerance=job.tolerance,
-            retries=job.retries if job.rate is None else 0,
-            scope=job.scope,
-            float16=job.weights == "float16",
-        ),
+        rewind=rewind_to(assignment.job.rewind, base, registry),
+        schedule=_schedule(assignment.job, base),
     )
 
 
