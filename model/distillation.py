@@ -15,7 +15,7 @@ from clnet.model.artefact import DecoderInfo
 from clnet.model.decoder import Channel
 from clnet.model.outputs import outputs_of
 
-__all__ = ["Meanings", "folded", "shared_meanings"]
+__all__ = ["Meanings", "either", "folded", "shared_meanings"]
 
 Meanings = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 """Channels of a new version and those of an older one that mean the same when summed."""
@@ -40,7 +40,16 @@ def shared_meanings(channels: Sequence[Channel], older: DecoderInfo) -> Meanings
 
 def folded(logits: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
     """Logits ``(B, 1 + groups, Z, Y, X)`` of summed probabilities; the rest is background."""
+    parts = _with_background(groups, logits.shape[1])
+    return torch.stack([torch.logsumexp(logits[:, part], dim=1) for part in parts], dim=1)
+
+
+def either(allowed: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """Whether any channel of a group is allowed, bool ``(B, 1 + groups, Z, Y, X)``."""
+    parts = _with_background(groups, allowed.shape[1])
+    return torch.stack([allowed[:, part].any(dim=1) for part in parts], dim=1)
+
+
+def _with_background(groups: Sequence[Sequence[int]], channels: int) -> list[list[int]]:
     named = {channel for group in groups for channel in group}
-    background = [channel for channel in range(logits.shape[1]) if channel not in named]
-    sums = [torch.logsumexp(logits[:, list(group)], dim=1) for group in (background, *groups)]
-    return torch.stack(sums, dim=1)
+    return [[c for c in range(channels) if c not in named], *(list(group) for group in groups)]

@@ -21,7 +21,7 @@ from clnet.anatomy import Patch
 from clnet.errors import InputError
 from clnet.model.augmentation import augment
 from clnet.model.decoder import Decoder
-from clnet.model.distillation import Meanings, folded
+from clnet.model.distillation import Meanings, either, folded
 from clnet.model.ema import Average
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision, convolving
@@ -41,6 +41,10 @@ __all__ = [
 
 Patches = Callable[[int], Sequence[Patch]]
 """Batch `t` of a stream: a pure function of `t`."""
+
+NEVER = -1e4
+"""Logit of a channel that labels rule out: no probability is left of it in float32, and gradients
+stay numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +90,17 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Distillation:
-    """Keeps anatomies that new data does not label as an older version sees them.
+    """Keeps what new data's labels leave open as an older version sees it.
 
     Attributes:
         teacher: the older version, frozen.
-        channels: indices of the logits' channels that the data does not label.
         meanings: what the two can both tell, where their channels differ; all else is background.
         supporters: of the teacher, where they are not the trainee's.
     """
 
     teacher: Decoder
-    channels: tuple[int, ...]
     meanings: Meanings = ()
-    supporters: Sequence[Decoder] | None = None
+    supporters: Supporters | None = None
 
 
 @dataclass(slots=True)
@@ -264,18 +266,26 @@ def _distil(
     supervision: Supervision,
     precision: Precision,
 ) -> Tensor:
-    """Cross-entropy to the teacher's probabilities where the labels leave a channel open."""
+    """Cross-entropy to the teacher among the channels that the labels of a voxel leave open.
+
+    What the labels decide is theirs: of a sibling that they do not know the teacher says where it
+    is beside what they know, and within a union how its members share it.
+    """
+    ours, theirs = zip(*distillation.meanings, strict=True) if distillation.meanings else ((), ())
+    allowed = either(supervision.allowed, ours) if ours else supervision.allowed
+    open_voxels = allowed.sum(dim=1) > 1
+    if not open_voxels.any():
+        return logits[0].new_zeros((), dtype=torch.float32)
     with torch.no_grad(), convolving(precision, features[0].device):
         if distillation.supporters is not None:
-            support = [supporter(features) for supporter in distillation.supporters]
+            support = distillation.supporters.logits(distillation.teacher.config, features)
         older = distillation.teacher(features, support)[0].float()
-    newer = logits[0].float()
-    if distillation.meanings:
-        older = folded(older, [theirs for _, theirs in distillation.meanings])
-        newer = folded(newer, [ours for ours, _ in distillation.meanings])
-    open_voxels = supervision.allowed[:, list(distillation.channels)].any(dim=1)
-    entropy = -(older.softmax(dim=1) * newer.log_softmax(dim=1)).sum(dim=1)
-    mean: Tensor = (entropy * open_voxels).sum() / open_voxels.sum().clamp(min=1)
+    newer = logits[0].float().masked_fill(~supervision.allowed, NEVER)
+    if ours:
+        older, newer = folded(older, theirs), folded(newer, ours)
+    target = older.masked_fill(~allowed, NEVER).softmax(dim=1)
+    entropy = -(target * newer.log_softmax(dim=1)).sum(dim=1)
+    mean: Tensor = (entropy * open_voxels).sum() / open_voxels.sum()
     return mean
 
 

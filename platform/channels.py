@@ -24,12 +24,10 @@ class Taught:
     Attributes:
         learned: leaf anatomies with an exact label.
         unions: labels over several leaves, all of them in the decoder's channels.
-        channels: indices of the logits' channels that some label teaches.
     """
 
     learned: tuple[str, ...]
     unions: tuple[tuple[str, ...], ...]
-    channels: tuple[int, ...]
 
 
 def split_of(
@@ -93,16 +91,15 @@ def channels_for(
 def taught(channels: Sequence[Channel], labels: Labels) -> Taught:
     """What `labels` teach a decoder with these channels."""
     covered = {member for channel in channels for member in channel.members}
-    learned, unions, touched = set(), set(), set()
+    learned, unions = set(), set()
     for members in labels:
         if not set(members) <= covered:
             continue
-        touched |= {k for k, c in enumerate(channels, 1) if set(members) & set(c.members)}
         if len(members) == 1:
             learned.add(members[0])
         else:
             unions.add(members)
-    return Taught(tuple(sorted(learned)), tuple(sorted(unions)), tuple(sorted(touched)))
+    return Taught(tuple(sorted(learned)), tuple(sorted(unions)))
 
 
 def _asked(group: AnatomyGroup, inside: Labels, name: str) -> Channel:

@@ -177,18 +177,18 @@ def _unaccepted(member: Member) -> str:
     lottery = member.lottery
     if lottery is None or lottery.won:
         return ""
-    if lottery.rounds and not member.dsc:
-        return (
-            "nothing tells what pruning cost: no validation patch shows an anatomy of the decoder"
-        )
-    if member.assignment.job.rate is not None:
+    if not lottery.rounds:
+        return "nothing more was cut than was before"
+    if not member.dsc:
+        return "nothing tells its cost: no validation patch shows an anatomy of the decoder"
+    if member.assignment.job.kept_whatever_it_scores:
         return ""
     if hopeless := why_no_judge(lottery.dense_dsc or 0.0, lottery.schedule.tolerance):
         return hopeless
     rounds = ", ".join(f"{r.rate:.3f}: {r.dsc[-1]:.3f}" for r in lottery.rounds if r.dsc)
     return (
         f"no rate kept the mean DSC within {lottery.schedule.tolerance} of "
-        f"{lottery.dense_dsc:.3f} ({rounds or 'nothing left to cut'})"
+        f"{lottery.dense_dsc:.3f} ({rounds})"
     )
 
 
@@ -203,7 +203,7 @@ def _judge(run: PackRun, member: Member, base: Decoder, updated: Decoder) -> Ver
         Judged(updated, supporters),
         run.validation.patches,
         assignment.validation.total,
-        distilled=assignment.distilled,
-        tolerance=assignment.job.tolerance,
+        held_out=assignment.validation.split == "val",
+        tolerance=assignment.job.may_lose,
         precision=assignment.job.precision,
     )

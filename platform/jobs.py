@@ -20,6 +20,7 @@ __all__ = ["DECODER_JOB", "DecoderJob", "JobHandle", "Validation", "enqueue", "s
 
 DECODER_JOB = "decoder"
 POLL_SECONDS = 0.3
+TOLERANCE = 0.02
 
 
 class Validation(BaseModel):
@@ -78,8 +79,8 @@ class DecoderJob(BaseModel):
         ema: momentum of the averaged weights; None for none. Updates take 0.99 unless given.
         ema_warm_up: whether that momentum grows from 0.1 over the first batches. Unless given, not
             in updates, whose average begins with weights that are good already.
-        rate: one-shot ``prune``: the fraction of the convolution weights to cut. The version is
-            accepted whatever it scores; its ticket tells.
+        rate: one-shot ``prune``: the fraction of the convolution weights to cut. Unless a
+            `tolerance` is given the version is accepted whatever it scores; its ticket tells.
         rates: iterative ``prune``: ascending rates, each cut from the last accepted version.
             Without `rate` and `rates` the authors' are tried in turn, milder for narrow
             decoders. Each recovery is as long as `epochs` or `steps` say.
@@ -95,7 +96,7 @@ class DecoderJob(BaseModel):
             those were kept, ``early`` for whichever were, or ``none``, the default, which rewinds
             the learning rate only.
         tolerance: how much Dice, absolute, may be lost: by any anatomy in an update, by the
-            mean's moving average along pruning `rates`.
+            mean's moving average in a pruning; 0.02 unless given.
         validation: how the decoder is judged.
         checkpoint_every: batches between checkpoints; a tenth of the training by default.
         precision: of the convolutions.
@@ -143,7 +144,7 @@ class DecoderJob(BaseModel):
     retries: int = Field(default=8, ge=0, le=100)
     weights: Literal["float32", "float16"] = "float32"
     rewind: Rewind | None = None
-    tolerance: float = Field(default=0.02, ge=0)
+    tolerance: float | None = Field(default=None, ge=0)
     validation: Validation = Validation()
     checkpoint_every: int | None = Field(default=None, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -181,6 +182,16 @@ class DecoderJob(BaseModel):
     def batches(self) -> int:
         """Length of the training in batches."""
         return self.epochs * self.batches_per_epoch if self.steps is None else self.steps
+
+    @property
+    def may_lose(self) -> float:
+        """The tolerance, or what it is unless given."""
+        return TOLERANCE if self.tolerance is None else self.tolerance
+
+    @property
+    def kept_whatever_it_scores(self) -> bool:
+        """Whether it prunes at one rate and nobody said what that may cost."""
+        return self.rate is not None and self.tolerance is None
 
     @property
     def validate_every(self) -> int:

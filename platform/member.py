@@ -118,7 +118,9 @@ class Member:
         """The ticket of the decoder that :meth:`finish` gives."""
         if self.lottery is None:
             return self.trainee.ticket
-        return self.lottery.accepted_ticket if self.lottery.won else self.lottery.ticket
+        if self.lottery.won or self.lottery.ticket is None:  # None if nothing more was cut
+            return self.lottery.accepted_ticket
+        return self.lottery.ticket
 
     def info(self, encoder: EncoderConfig) -> DecoderInfo:
         """What the artefact says of the decoder; its ranges are still to be measured."""

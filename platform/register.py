@@ -62,7 +62,7 @@ def register(delivery: Delivery, assignment: Assignment, registry: Registry) -> 
         ranges=delivery.ranges,
         supporters=assignment.supporters,
         parent=assignment.base_ref if job.kind == "update" else None,
-        ticket=_ticket(delivery, assignment),
+        ticket=_ticket(delivery, assignment, registry),
         lineage=lineage,
         status="candidate" if delivery.reason else "accepted",
         status_reason=delivery.reason,
@@ -76,14 +76,17 @@ def _parents(assignment: Assignment) -> tuple[str, ...]:
     return (ref,) if ref else ()
 
 
-def _ticket(delivery: Delivery, assignment: Assignment) -> TicketRecord | None:
+def _ticket(delivery: Delivery, assignment: Assignment, registry: Registry) -> TicketRecord | None:
+    """How the version was pruned. An update keeps its parent's ticket, cut weights and record:
+    zeros do not tell it, for compaction leaves none of those that channels took along."""
+    if assignment.job.kind == "update" and assignment.base_ref:
+        return registry.decoder(assignment.base_ref).ticket
     if delivery.ticket is None:
         return None
-    pruned = assignment.job.kind == "prune"
     return TicketRecord(
         **delivery.ticket,
         rewind=assignment.rewind.name if assignment.rewind else None,
-        dense_sha=assignment.base_sha256 if pruned else None,
+        dense_sha=assignment.base_sha256,
     )
 
 

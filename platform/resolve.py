@@ -15,8 +15,9 @@ from clnet.errors import Incompatible, InputError
 from clnet.model.artefact import decode_decoder
 from clnet.model.decoder import Channel, DecoderConfig, Supporter, check_decoder
 from clnet.model.encoder import EncoderConfig
-from clnet.model.lottery import PruningSchedule, milder_rates
+from clnet.model.lottery import Lottery, PruningSchedule, milder_rates
 from clnet.model.plan import Plan
+from clnet.model.ticket import read_ticket
 from clnet.model.training import Recipe
 from clnet.platform.channels import Labels, Taught, channels_for, split_of, survey, taught
 from clnet.platform.continuing import (
@@ -149,6 +150,8 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
             if decoder.group != job.decoder:
                 raise Incompatible(f"{ref} is no version of {job.decoder}")
             _check_trainable(decoder)
+            if job.kind == "prune":
+                _check_cuts(job, decoder, registry)
     # what the cases may know; which of it the training cases show, their voxels tell later
     labels = {use.members: use.cases for dataset in datasets for use in dataset.labels}
     if job.base is None:
@@ -177,6 +180,45 @@ def _check_trainable(base: DecoderRecord) -> None:
             "softmax, which labels of one layer cannot teach: it is served as imported, and can be "
             "neither pruned nor updated"
         )
+
+
+def _check_cuts(job: DecoderJob, base: DecoderRecord, registry: Registry) -> None:
+    """What was pruned already is pruned further: only its weights tell which rates do that."""
+    schedule = _schedule(job, base)
+    if base.ticket is None:
+        return
+    decoder, _ = decode_decoder(registry.artefact(base.sha256))
+    lottery = Lottery(schedule, decoder.state_dict(), read_ticket(decoder))
+    if lottery.draw(decoder) is None:
+        raise InputError(
+            f"prune {base.ref}: {base.ticket.sparsity:.1%} of its weights are cut already, and a "
+            f"rate of {max(schedule.rates)} would cut nothing more; give a higher one, or prune "
+            "its dense version"
+        )
+
+
+def _schedule(job: DecoderJob, base: DecoderRecord) -> PruningSchedule:
+    config = DecoderConfig.from_dict(base.config)
+    if job.scope == "channel" and config.kind != "clnet":
+        raise Incompatible(
+            f"prune {base.ref}: whole channels are cut in decoders of clnet's own blocks, this one "
+            f"is made of {config.kind}'s; cut single weights: scope global or layer"
+        )
+    rates = job.rates or milder_rates(config.widths[0])
+    if job.rate is not None:
+        rates = (job.rate,)
+    if max(rates) <= 0:
+        raise InputError(
+            f"prune {base.ref}: every rate is 0 or less; those made milder for {config.widths[0]} "
+            "base features are, so give a rate or rates"
+        )
+    return PruningSchedule(
+        rates=rates,
+        tolerance=job.may_lose,
+        retries=job.retries if job.rate is None else 0,
+        scope=job.scope,
+        float16=job.weights == "float16",
+    )
 
 
 def stores_for(
@@ -248,7 +290,7 @@ def resolve(
         return assignment
     if job.kind == "prune":
         return _to_prune(assignment, base, registry)
-    return _to_update(assignment, base, seen.channels)
+    return _to_update(assignment, base)
 
 
 def _config(
@@ -290,7 +332,7 @@ def _config(
 
 def _taught(job: DecoderJob, channels: Sequence[Channel], labels: Labels) -> Taught:
     seen = taught(channels, labels)
-    if not seen.channels:
+    if not (seen.learned or seen.unions):
         others = f"; {start_from(job.base)} for others of its group" if job.base else ""
         raise InputError(f"{job.decoder}: the training cases label none of its anatomies{others}")
     return seen
@@ -377,35 +419,14 @@ def _validation(
 
 
 def _to_prune(assignment: Assignment, base: DecoderRecord, registry: Registry) -> Assignment:
-    job = assignment.job
-    if job.scope == "channel" and assignment.config.kind != "clnet":
-        raise Incompatible(
-            f"prune {base.ref}: whole channels are cut in decoders of clnet's own blocks, this one "
-            f"is made of {assignment.config.kind}'s; cut single weights: scope global or layer"
-        )
-    width = assignment.config.widths[0]
-    rates = job.rates or milder_rates(width)
-    if job.rate is not None:
-        rates = (job.rate,)
-    if max(rates) <= 0:
-        raise InputError(
-            f"prune {base.ref}: every rate is 0 or less; those made milder for {width} base "
-            "features are, so give a rate or rates"
-        )
     return replace(
         assignment,
         base_ref=base.ref,
         base_sha256=base.sha256,
         learned=base.learned,
         unions=base.unions,
-        rewind=rewind_to(job.rewind, base, registry),
-        schedule=PruningSchedule(
-            rates=rates,
-            tolerance=job.tolerance,
-            retries=job.retries if job.rate is None else 0,
-            scope=job.scope,
-            float16=job.weights == "float16",
-        ),
+        rewind=rewind_to(assignment.job.rewind, base, registry),
+        schedule=_schedule(assignment.job, base),
     )
 
 
@@ -420,9 +441,7 @@ def _to_continue(
     )
 
 
-def _to_update(
-    assignment: Assignment, base: DecoderRecord, labelled: tuple[int, ...]
-) -> Assignment:
+def _to_update(assignment: Assignment, base: DecoderRecord) -> Assignment:
     config = assignment.config
     own = {channel.members[0] for channel in config.channels if len(channel.members) == 1}
     fresh = sorted(own & set(assignment.learned) - set(base.learned))
@@ -431,12 +450,10 @@ def _to_update(
             f"{base.ref} has not learned {', '.join(fresh)}: an update is for what it knows; "
             f"{start_from(base.ref)}, which learns it beside what {base.ref} knows"
         )
-    every = range(1, len(config.channels) + 1)
     return replace(
         assignment,
         base_ref=base.ref,
         base_sha256=base.sha256,
         learned=base.learned,
         unions=base.unions,
-        distilled=tuple(channel for channel in every if channel not in labelled),
     )

@@ -54,14 +54,13 @@ def build_trainee(
         return Trainee(
             assignment.job_id, start, recipe, ticket=read_ticket(start), supporters=supporters
         )
-    teacher = decoder(assignment.base_sha256)
     return Trainee(
         assignment.job_id,
         start,
         recipe,
         ticket=read_ticket(start),
         supporters=supporters,
-        distillation=Distillation(teacher, assignment.distilled) if assignment.distilled else None,
+        distillation=Distillation(decoder(assignment.base_sha256)),
     )
 
 

@@ -1,10 +1,11 @@
 """When an update by moving average counts as one: no anatomy may be worse on the new data.
 
-An anatomy that the new data labels is judged by its Dice against the labels, old version and
-new one on the same held-out patches. One that it does not label is judged by how well the
-two versions agree there. What appears where nothing was counts against the new version, what the
-old one found in seeded phantoms may not get lost, and an anatomy that nothing speaks for is not
-taken on trust.
+An anatomy that held-out patches of the new data label is judged by its Dice against the labels,
+old version and new one on the same patches. One that they do not label, or only together with
+others, is judged by how well the two versions agree where the labels leave it open. What appears
+where nothing was counts against the new version, what the old one found in seeded phantoms may not
+get lost, and an anatomy that nothing speaks for is not taken on trust, nor are scores on cases
+that the new version learned from.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from dataclasses import dataclass
 
 import torch
 
+from clnet.anatomy import Patch
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.model.artefact import DecoderInfo
+from clnet.model.decoder import Decoder
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision, convolving
+from clnet.model.outputs import Output, outputs_of
 from clnet.model.plan import Plan
+from clnet.model.supervision import supervise
 from clnet.model.training import FeatureCache, Patches, to_images
 from clnet.model.validation import Counts, Judged, count_voxels, dice_scores
 from clnet.platform.phantom_check import FOUND, lost_in, phantom_scores
@@ -38,7 +43,7 @@ class Verdict:
 
     Attributes:
         before, after: Dice by anatomy that the new data labels, of the old and the new version.
-        agreement: Dice between the versions, by anatomy that it does not label.
+        agreement: Dice between the versions, by anatomy that it does not label exactly.
         phantoms: Dice in the decoder's phantoms, of the old and the new version.
         reason: which anatomy failed and why; empty if all passed.
     """
@@ -64,16 +69,16 @@ def judge_update(
     patches: Patches,
     batches: int,
     *,
-    distilled: Sequence[int] = (),
+    held_out: bool = True,
     tolerance: float,
     precision: Precision = "auto",
 ) -> Verdict:
-    """Compare two versions of a decoder on held-out patches of the new data, and on phantoms.
+    """Compare two versions of a decoder on patches of the new data, and on phantoms.
 
     Args:
         plan: the encoder's.
         info: of either version.
-        distilled: channels that the data does not label.
+        held_out: whether the patches are of cases that the new version did not learn from.
         tolerance: Dice that a labelled anatomy may lose.
     """
     cache = FeatureCache(batches, 1 << 30)
@@ -81,7 +86,10 @@ def judge_update(
         encoder, {"old": old, "new": new}, patches, batches, precision=precision, cache=cache
     )
     was, now = dice_scores(counts["old"]), dice_scores(counts["new"])
-    alike = agreement(encoder, old, new, patches, batches, distilled, precision, cache)
+    known = outputs_of(info)
+    exact = [frozenset(found.members) for found in counts["old"].values() if found.labelled]
+    left_open = [output for output in known if not _made_of(output.members, exact)]
+    alike = agreement(encoder, old, new, patches, batches, left_open, precision, cache)
     failed = [
         f"{name} fell from {before:.3f} to {now.get(name, 0.0):.3f}"
         for name, before in was.items()
@@ -89,7 +97,8 @@ def judge_update(
     ]
     failed += _strays(counts["old"], counts["new"])
     failed += [
-        f"{name}, which the data does not label, agrees with the old version to {dice:.3f} only"
+        f"{name}, which the data does not label exactly, agrees with the old version to "
+        f"{dice:.3f} only"
         for name, dice in alike.items()
         if dice < AGREEMENT
     ]
@@ -97,7 +106,11 @@ def judge_update(
     failed += lost_in(shown["old"], shown["new"])
     if not now:
         failed.append("no held-out patch shows an anatomy of the decoder")
-    failed += _unjudged(info, counts["old"], alike, shown["old"])
+    parts = [*exact, *(frozenset(output.members) for output in known if output.anatomy in alike)]
+    parts += [_leaves(info, name) for name, dice in shown["old"].items() if dice >= FOUND]
+    failed += _unjudged([output for output in known if not _made_of(output.members, parts)])
+    if not held_out:
+        failed.append("no case was held out: it was judged on those that it learned from")
     phantoms = {name: (dice, shown["new"].get(name, 0.0)) for name, dice in shown["old"].items()}
     return Verdict(was, now, alike, phantoms, "; ".join(failed))
 
@@ -113,25 +126,25 @@ def _strays(before: Mapping[str, Counts], after: Mapping[str, Counts]) -> list[s
     ]
 
 
-def _unjudged(
-    info: DecoderInfo,
-    labelled: Mapping[str, Counts],
-    alike: Mapping[str, float],
-    phantoms: Mapping[str, float],
-) -> list[str]:
+def _leaves(info: DecoderInfo, name: str) -> frozenset[str]:
+    """What a channel, or several channels together, stand for; those may have no name but `a+b`."""
+    channels = {channel.name: channel.members for channel in info.config.channels}
+    if name in channels:
+        return frozenset(channels[name])
+    return frozenset(leaf for part in name.split("+") for leaf in vocabulary().leaves(part))
+
+
+def _made_of(members: Sequence[str], parts: Sequence[frozenset[str]]) -> bool:
+    """Whether some of `parts` make up `members`: a union tells nothing of one of its members."""
+    inside = [part for part in parts if part <= set(members)]
+    return frozenset().union(*inside) == set(members)
+
+
+def _unjudged(outputs: Sequence[Output]) -> list[str]:
     """In words, what the decoder knows and neither held-out patches nor phantoms show."""
-    judged = {m for counts in labelled.values() if counts.labelled for m in counts.members}
-    judged |= {
-        m for channel in info.config.channels if channel.name in alike for m in channel.members
-    }
-    judged |= {
-        m for name, dice in phantoms.items() if dice >= FOUND for m in vocabulary().leaves(name)
-    }
-    known = [*((leaf,) for leaf in info.learned), *info.unions]
-    unjudged = [vocabulary().composite_of(one) for one in known if not judged & set(one)]
-    if not unjudged:
+    if not outputs:
         return []
-    names = ", ".join(sorted(unjudged))
+    names = ", ".join(sorted(output.anatomy for output in outputs))
     return [f"nothing tells whether {names} got worse: no held-out patch shows it, nor a phantom"]
 
 
@@ -142,33 +155,46 @@ def agreement(
     new: Judged,
     patches: Patches,
     batches: int,
-    channels: Sequence[int],
+    outputs: Sequence[Output],
     precision: Precision = "auto",
     cache: FeatureCache | None = None,
 ) -> dict[str, float]:
-    """Dice between two versions by anatomy, for logit `channels`.
+    """Dice between two versions by anatomy, of `outputs` where the labels leave them open.
 
-    Where the old version sees nothing it is 0 if the new one sees more than a speck
-    (:data:`STRAY`), and left out otherwise.
+    Either version says which of the channels that a voxel's label admits it is. Where the old
+    one sees nothing the Dice is 0 if the new one sees more than a speck (:data:`STRAY`), and left
+    out otherwise.
     """
     device = encoder.device
-    counts: dict[str, Counts] = {}
-    for t in range(batches if channels else 0):
+    counts = {output.anatomy: Counts(output.members) for output in outputs}
+    for t in range(batches if outputs else 0):
         kept = cache.get(t) if cache else None
+        batch = kept[0] if kept else patches(t)
+        allowed = _allowed(batch, new.decoder, device)
         with convolving(precision, device):
-            features = kept[1] if kept else encoder(to_images(patches(t), device))
-            was, now = (_winner(judged, features) for judged in (old, new))
-        for channel in channels:
-            own = new.decoder.config.channels[channel - 1]
-            found = counts.setdefault(own.name, Counts(own.members))
-            found.known += now.numel()
-            found.hit += int(((was == channel) & (now == channel)).sum())
-            found.predicted += int((now == channel).sum())
-            found.labelled += int((was == channel).sum())
+            features = kept[1] if kept else encoder(to_images(batch, device))
+            was, now = (_winner(judged, features, allowed) for judged in (old, new))
+        for output in outputs:
+            channels = list(output.channels)
+            others = [k for k in range(allowed.shape[1]) if k not in channels]
+            undecided = allowed[:, channels].any(dim=1) & allowed[:, others].any(dim=1)
+            before, after = (
+                torch.isin(winner, winner.new_tensor(channels)) & undecided for winner in (was, now)
+            )
+            found = counts[output.anatomy]
+            found.known += int(undecided.sum())
+            found.hit += int((before & after).sum())
+            found.predicted += int(after.sum())
+            found.labelled += int(before.sum())
     strays = [n for n, c in counts.items() if not c.labelled and c.predicted > STRAY * c.known]
     return dice_scores(counts) | dict.fromkeys(strays, 0.0)
 
 
-def _winner(judged: Judged, features: list[torch.Tensor]) -> torch.Tensor:
+def _allowed(patches: Sequence[Patch], decoder: Decoder, device: torch.device) -> torch.Tensor:
+    config = decoder.config
+    return supervise(patches, config.layer, config.channels, device).allowed
+
+
+def _winner(judged: Judged, features: list[torch.Tensor], allowed: torch.Tensor) -> torch.Tensor:
     judged.decoder.eval()
-    return judged.winner(features)
+    return judged.logits(features).masked_fill(~allowed, -torch.inf).argmax(dim=1)

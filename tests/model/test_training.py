@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_networks import TINY, boxes, make_decoder, make_encoder
 
-from clnet.anatomy import LabelContract
-from clnet.model.decoder import Channel, DecoderConfig, Supporter, build_decoder
+from clnet.anatomy import LabelContract, LabelEntry
+from clnet.model.decoder import Channel, Decoder, DecoderConfig, Supporter, build_decoder
 from clnet.model.encoder import build_encoder
 from clnet.model.pretraining import EncoderTraining, pretrain
 from clnet.model.supporters import Supporters
@@ -166,7 +166,45 @@ def test_distillation_keeps_an_unlabelled_sibling(encoder, stream) -> None:
         spleen = learner.finish()(features)[0].softmax(1)[:, 2]
         return float((spleen - teacher(features)[0].softmax(1)[:, 2]).detach().abs().mean())
 
-    assert drift(Distillation(teacher, (2,))) < drift(None)
+    assert drift(Distillation(teacher)) < drift(None)
+
+
+def test_distillation_keeps_how_members_share_a_union_and_leaves_exact_labels_alone(
+    encoder, stream
+) -> None:
+    teacher = make_decoder("liver", "spleen", seed=3).eval().requires_grad_(False)
+    together = LabelEntry(1, "organ", "both", ("liver", "spleen"), None)
+
+    def united(t: int):
+        return [
+            replace(
+                p,
+                contract=LabelContract((together,)),
+                labels={"organ": (p.labels["organ"] > 0).astype("uint8")},
+            )
+            for p in stream(t)
+        ]
+
+    def learned(patches, distillation: Distillation | None) -> Decoder:
+        recipe = Recipe(steps=30, warm_up=2, negatives=1, learning_rate=5e-3)
+        learner = Trainee(
+            "g", make_decoder("liver", "spleen", seed=3), recipe, distillation=distillation
+        )
+        train_pack(encoder, [learner], patches)
+        return learner.finish()
+
+    def drift(distillation: Distillation | None) -> float:
+        features = encoder(torch.stack([torch.from_numpy(p.image)[None] for p in stream(0)]))
+        inside = torch.stack([torch.from_numpy(p.labels["organ"] > 0) for p in stream(0)])
+        shares = [
+            decoder(features)[0][:, 1:].softmax(1)[:, 0][inside]
+            for decoder in (learned(united, distillation), teacher)
+        ]
+        return float((shares[0] - shares[1]).detach().abs().mean())
+
+    assert drift(Distillation(teacher)) < 0.7 * drift(None)
+    alone, held = (learned(stream, each).state_dict() for each in (None, Distillation(teacher)))
+    assert all(torch.equal(alone[name], held[name]) for name in alone)
 
 
 def test_pretraining_teaches_the_encoder_and_resumes_bit_for_bit(stream) -> None:

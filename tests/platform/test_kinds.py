@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_hub import EXACT, contribute, furnish, tiny_job
+from tiny_hub import ENCODER, EXACT, contribute, furnish, tiny_job
 
 from clnet.decoders_registry import DecoderRecord
 from clnet.model.artefact import decode_decoder
@@ -12,10 +12,11 @@ from clnet.model.decoder import Decoder
 from clnet.model.ticket import prunable, sparsity
 from clnet.model.training import Recipe
 from clnet.platform.delivery import Delivery, deliver
-from clnet.platform.jobs import DecoderJob
+from clnet.platform.jobs import DecoderJob, Validation
 from clnet.platform.pack_run import PackRun
 from clnet.platform.register import register
 from clnet.platform.resolve import resolve, stores_for
+from clnet.platform.trainees import build_trainee
 from clnet.platform.workspace import Workspace
 
 
@@ -150,4 +151,37 @@ def test_siblings_that_the_new_data_does_not_label_are_held_by_the_old_version(
     _, delivery = work(hub, changed(dense, kind="update", dataset=left, tolerance=1.0))
     judged = delivery.metrics["update"]
     assert judged["after"].keys() == {"kidney_left"}
-    assert judged["agreement"].keys() <= {"kidney_right"}
+    assert judged["agreement"].keys() == {"kidney_right"}
+
+
+def test_an_update_by_labels_of_any_kind_begins_with_the_old_version_as_its_teacher(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    with hub.registry() as registry:
+        assignment = resolve("job", changed(dense, kind="update"), registry, hub.catalog())
+        trainee = build_trainee(assignment, ENCODER, registry.artefact, torch.device("cpu"))
+    assert trainee.distillation is not None
+    teacher = trainee.distillation.teacher.state_dict()
+    assert all(torch.equal(v, teacher[k]) for k, v in decoder(hub, dense).state_dict().items())
+
+
+def test_an_update_by_a_union_holds_its_members_by_the_old_version(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    merged = {"1": "liver", "2": "spleen", "3": "kidney", "4": "kidney"}
+    both = contribute(hub, "site-u/merged", merged, range(50, 55))
+    _, delivery = work(hub, changed(dense, kind="update", dataset=both, tolerance=1.0))
+    judged = delivery.metrics["update"]
+    assert judged["after"].keys() == {"kidney"}
+    assert judged["agreement"].keys() == {"kidney_left", "kidney_right"}
+
+
+def test_an_update_without_held_out_cases_stays_a_candidate(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    validation = Validation(batches=3, fraction=0.0)
+    job = changed(dense, kind="update", tolerance=1.0, steps=2, validation=validation)
+    record, _ = work(hub, job)
+    assert record.metrics["validated_on"] == "train"
+    assert record.status == "candidate"
+    assert "no case was held out" in record.status_reason

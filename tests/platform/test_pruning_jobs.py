@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from clnet.model.encoder import EncoderConfig
 from clnet.model.survivors import float16_exact
 from clnet.model.ticket import read_ticket
 from clnet.platform.delivery import Delivery, deliver
-from clnet.platform.jobs import DecoderJob, Validation
+from clnet.platform.jobs import DecoderJob, Validation, enqueue
 from clnet.platform.pack_run import PackRun
 from clnet.platform.register import register
 from clnet.platform.resolve import Assignment, resolve, stores_for
@@ -140,6 +141,67 @@ def test_whole_channels_leave_a_smaller_decoder(hub: Workspace, dense: DecoderRe
     updated = work(hub, tiny_job(GROUP, kind="update", base=record.ref, widths=(), steps=2,
                                  tolerance=1.0))  # fmt: skip
     assert updated.config["remains"] == record.config["remains"]
+    assert updated.ticket == record.ticket
+
+
+def test_an_update_of_a_compacted_decoder_without_a_zero_is_none_of_a_dense_one(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    record = work(hub, pruning(dense, rate=0.7, scope="channel", seed=1))
+    update = assigned(hub, tiny_job(GROUP, kind="update", base=record.ref, widths=()))
+    unmarked = Delivery("job", artefact=b"no zero is left", ticket=None, config=record.config)
+    with hub.registry() as registry:
+        assert register(unmarked, update, registry).ticket == record.ticket
+
+
+def test_pruning_that_would_cut_nothing_more_is_refused(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    sparse = work(hub, pruning(dense, rate=0.8))
+    for less in ({"rate": 0.5}, {"rate": 0.8}, {"rates": (0.5, 0.6)}):
+        with pytest.raises(InputError, match=r"80\.0% of its weights are cut already"):
+            enqueue([pruning(sparse, **less)], hub)
+    assert assigned(hub, pruning(sparse, rates=(0.5, 0.9))).schedule is not None
+    assert assigned(hub, pruning(sparse, rate=0.5, scope="layer")).schedule is not None
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.2])
+def test_pruning_that_cut_nothing_more_keeps_the_ticket_and_is_a_candidate(
+    hub: Workspace, dense: DecoderRecord, tolerance: float | None
+) -> None:
+    sparse = work(hub, pruning(dense, rate=0.8))
+    higher = assigned(hub, pruning(sparse, rate=0.9, tolerance=tolerance))
+    assert higher.schedule is not None
+    lower = replace(higher, schedule=replace(higher.schedule, rates=(0.5,)))
+    (made,) = deliveries(hub, begin(hub, lower))
+    assert made.reason == "nothing more was cut than was before"
+    assert made.ticket is not None
+    assert made.ticket["sparsity"] == pytest.approx(0.8, abs=1e-3)
+
+
+def test_one_rate_is_kept_whatever_it_scores_unless_a_tolerance_is_given(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    hopeless = {"steps": 1, "learning_rate": 1e-9}
+    for rate, tolerance, status in ((0.99, None, "accepted"), (0.98, 0.0, "candidate")):
+        record = work(hub, pruning(dense, rate=rate, tolerance=tolerance, **hopeless))
+        assert record.ticket is not None
+        assert not record.ticket.details["rounds"][0]["accepted"]
+        assert record.status == status
+    assert "no rate kept the mean DSC within 0.0" in record.status_reason
+    assert work(hub, pruning(dense, rate=0.5, seed=2)).status == "accepted"
+
+
+def test_a_recovery_is_judged_by_its_own_validations_alone(
+    hub: Workspace, dense: DecoderRecord
+) -> None:
+    job = pruning(dense, rates=(0.5, 0.8), steps=2, validation=Validation(batches=3, every=2))
+    record = work(hub, job)
+    assert record.ticket is not None
+    judged = [dsc for r in record.ticket.details["rounds"] for dsc in r["dsc"]]
+    validated = [dsc for _, dsc in record.metrics["history"]]
+    assert len(set(validated)) > 1
+    assert judged == validated
 
 
 def test_a_pack_prunes_each_decoder_at_its_own_pace(hub: Workspace, dense: DecoderRecord) -> None:
