@@ -189,7 +189,7 @@ def test_one_rate_is_kept_whatever_it_scores_unless_a_tolerance_is_given(
         assert not record.ticket.details["rounds"][0]["accepted"]
         assert record.status == status
     assert "no rate kept the mean DSC within 0.0" in record.status_reason
-    assert work(hub, pruning(dense, rate=0.5, seed=2)).status == "accepted"
+    assert work(hub, pruning(dense, rate=0.55)).status == "accepted"
 
 
 def test_a_recovery_is_judged_by_its_own_validations_alone(
