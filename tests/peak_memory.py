@@ -1,7 +1,7 @@
 """MiB of anonymous memory that segmenting takes at most, and MiB that its schedule states.
 
-``peak_memory.py SLICES CLASSES [imported]``: with a plan of our own, or with that of an nnU-Net
-beside a body-part model.
+``peak_memory.py SLICES CLASSES [imported] [apart]``: with a plan of our own, or with that of an
+nnU-Net beside a body-part model; all classes of one decoder, or a decoder each, of one tier.
 """
 
 from __future__ import annotations
@@ -40,27 +40,42 @@ def body_parts() -> BodyPartModel:
     return BodyPartModel(network, (0.0, 1.0), (0.0, 1.0), 0.001)
 
 
-def main(slices: int, classes: int, *, imported: bool) -> None:
-    torch.set_num_threads(1)
-    names = [a.id for a in vocabulary().predicted][:classes]
+def decoder_of(group: str, names: list[str], seed: int) -> LoadedDecoder:
     config = DecoderConfig(
-        "body/all", "organ", tuple(Channel(n, (n,)) for n in names), widths=(4, 4), heads=1
+        group, "organ", tuple(Channel(n, (n,)) for n in names), widths=(4, 4), heads=1
     )
     info = DecoderInfo(config, "0" * 64, TINY, learned=tuple(names))
-    decoder = LoadedDecoder("body/all@1", build_decoder(config, TINY, 0).eval(), info, 0, "f" * 64)
+    decoder = build_decoder(config, TINY, seed).eval()
+    if len(names) == 1:
+        with torch.no_grad():
+            decoder.heads[0].bias[1] += 100  # claims every voxel, as nothing else takes more
+    return LoadedDecoder(f"{group}@1", decoder, info, 0, f"{seed:064x}")
+
+
+def main(slices: int, classes: int, *, imported: bool, apart: bool) -> None:
+    torch.set_num_threads(1)
+    names = [a.id for a in vocabulary().predicted][:classes]
+    if apart:
+        decoders = [decoder_of(f"body/{n}", [n], seed) for seed, n in enumerate(names)]
+    else:
+        decoders = [decoder_of("body/all", names, 0)]
     model = SegmentationModel(
         make_encoder(),
         IMPORTED if imported else OWN,
         body_parts() if imported else None,
-        [decoder],
+        decoders,
         window=SlidingWindow(overlap=0.0, precision="float32"),
     )
-    affine = np.diag([-3.0, -3.0, 2.5 if imported else 3.0, 1.0])
+    # finer than the plan where decoders stand apart: their claims are large, their sums small
+    affine = np.diag(
+        [-1.0, -1.0, 1.0, 1.0] if apart else [-3.0, -3.0, 2.5 if imported else 3.0, 1.0]
+    )
+    side = 192 if apart else 96
 
     def scan(depth: int) -> np.ndarray:
-        return np.random.default_rng(0).integers(-900, 900, (96, 96, depth)).astype(np.int16)
+        return np.random.default_rng(0).integers(-900, 900, (side, side, depth)).astype(np.int16)
 
-    model.segment(scan(33), affine)  # what libraries keep from their first use
+    model.segment(scan(9 if apart else 33), affine)  # what libraries keep from their first use
     ct = scan(slices)
     before, most = anonymous(), [0.0]
     done = threading.Event()
@@ -79,4 +94,5 @@ def main(slices: int, classes: int, *, imported: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), imported="imported" in sys.argv[3:])
+    words = sys.argv[3:]
+    main(int(sys.argv[1]), int(sys.argv[2]), imported="imported" in words, apart="apart" in words)
