@@ -132,7 +132,7 @@ class Pruning:
                 kept = task.train(dense, recipe.train, keep=marks)
                 before = task.judge(dense)
                 for rate in recipe.rewind.rates:
-                    once = Schedule(rates=(rate,), tolerance=1.0, retries=0)
+                    once = Schedule(rates=(rate,), tolerance=0.5, retries=0)
                     for name, weights in (*kept.items(), ("none", None)):
                         pruned = copy.deepcopy(dense)
                         task.prune(pruned, once, self.tell, weights)
