@@ -6,7 +6,6 @@ ENVIRONMENT := .venv/.up-to-date
 S3RVER := .venv/s3rver
 # one thread per library call is fastest for the small tensors of the tests
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-PARALLEL := --numprocesses 2 --dist loadgroup
 
 setup: $(ENVIRONMENT)  ## make .venv with pinned versions; nothing to do when it is up to date
 
@@ -21,7 +20,7 @@ lint: setup  ## style, types, import contracts
 	$(BIN)/lint-imports
 
 test: setup $(S3RVER)  ## all tests
-	$(TEST) $(PARALLEL)
+	$(TEST)
 
 # a second S3 server for the tests, by other hands than moto; they do without where npm is missing
 $(S3RVER):
@@ -30,7 +29,7 @@ $(S3RVER):
 		|| echo "npm is missing or failed: tests of a second S3 server are skipped"
 
 test-fast: setup  ## the tests that start neither Ray nor real training
-	$(TEST) $(PARALLEL) -m "not slow"
+	$(TEST) -m "not slow"
 
 fuzz: setup  ## thousands of broken inputs, and contributions killed at random moments (minutes)
 	$(TEST) tests/fuzz --broken-inputs 2000 --kills 50 --timeout 3600

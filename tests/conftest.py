@@ -20,17 +20,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes run the tests, one takes those that start Ray.
-
-    Others go by file, as tests of a file share what is dear to make.
-    """
-    for item in items:
-        slow = item.get_closest_marker("slow") is not None
-        item.add_marker(pytest.mark.xdist_group("slow" if slow else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of openly licensed real CT, or a skip where this machine has none."""
