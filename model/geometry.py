@@ -221,7 +221,8 @@ def resample_into(
     step = max(1, SLAB_VOXELS // (height * width))
     finite = True
     for start in range(0, depth, step):
-        slab = np.ascontiguousarray(volume[start : start + step], dtype=np.float32)
+        # a copy always: a single slice that runs backwards counts as contiguous as it is
+        slab = np.array(volume[start : start + step], dtype=np.float32, order="C")
         finite = finite and bool(np.isfinite(slab).all())
         planes = down_y @ (torch.from_numpy(slab) @ down_x)
         weights = down_z[:, start : start + step]

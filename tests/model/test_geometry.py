@@ -155,3 +155,12 @@ def test_slabs_of_a_large_scan_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = resample(volume, (7, 5, 6))
     monkeypatch.setattr("clnet.model.geometry.SLAB_VOXELS", 4 * 9 * 11)
     np.testing.assert_allclose(resample(volume, (7, 5, 6)), whole, atol=1e-5)
+
+
+def test_a_scan_that_runs_backwards_is_resampled_slice_by_slice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    volume = np.random.default_rng(0).normal(size=(5, 9, 11)).astype(np.float32)
+    monkeypatch.setattr("clnet.model.geometry.SLAB_VOXELS", 9 * 11)
+    backwards = resample(np.ascontiguousarray(volume[::-1])[::-1], (4, 5, 6))
+    np.testing.assert_array_equal(backwards, resample(volume, (4, 5, 6)))
