@@ -12,6 +12,7 @@ from clnet.errors import Incompatible, InputError
 from clnet.model.artefact import DecoderInfo, decode_decoder, decode_encoder
 from clnet.model.body_part_curve import Range
 from clnet.model.decoder import Channel, DecoderConfig
+from clnet.model.supporters import load_supporters
 from clnet.model.validation import Judged, validate
 from clnet.platform.continuing import ranges_with
 from clnet.platform.delivery import deliver
@@ -76,7 +77,7 @@ def scores(hub: Workspace, record: DecoderRecord) -> dict[str, float]:
         stream = PatchStream(stores_for(both.job, registry, hub.catalog()), both.validation)
         encoder = decode_encoder(registry.artefact(both.encoder_sha256))[0]
         decoder, _ = decode_decoder(registry.artefact(record.sha256))
-        supporters = [decode_decoder(registry.artefact(s.sha256))[0] for s in record.supporters]
+        supporters = load_supporters(decoder.config, registry.artefact, torch.device("cpu"))
         judged = {"it": Judged(decoder, supporters)}
         return validate(encoder, judged, stream.patches, both.validation.total)["it"]
 
