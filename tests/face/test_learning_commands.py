@@ -94,11 +94,13 @@ def test_decoders_are_trained_and_pruned_by_command(tmp_path: Path) -> None:
     (tmp_path / "jobs.yaml").write_text(yaml.safe_dump(jobs), encoding="utf-8")
     rows = records(workspace, "jobs", "submit", "--file", tmp_path / "jobs.yaml", "--follow")
     assert [row["results"] for row in rows] == [["abdomen/liver@1"], ["abdomen/spleen@1"]]
+    with clnet.connect(workspace) as hub:  # all of its DSC but a trace may go
+        tolerance = str(0.99 * hub.decoders.get("abdomen/liver@1").metrics["mean_dsc"])
     space = {"rates": [0.5], "recovery_steps": 4, "reports": 1, "grace": 1}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(space), encoding="utf-8")
     [found] = records(
         workspace,
-        *("tune", "abdomen/liver", "--space", tmp_path / "space.yaml", "--tolerance", "1"),
+        *("tune", "abdomen/liver", "--space", tmp_path / "space.yaml", "--tolerance", tolerance),
     )
     assert (found["dense"], found["pruned"]) == ("abdomen/liver@1", "abdomen/liver@2")
     assert found["within_tolerance"]
@@ -110,12 +112,13 @@ def test_decoders_are_trained_and_pruned_by_command(tmp_path: Path) -> None:
         workspace,
         *("jobs", "submit", "abdomen/liver", "--dataset", "site-a/boxes@1", "--encoder", "tiny"),
         *("--set", "body_part_model=tiny", "--set", "kind=prune", "--set", "base=abdomen/liver@1"),
-        *("--set", "rates=[0.5, 0.7]", "--set", "scope=channel", "--set", "tolerance=1"),
+        *("--set", "rates=[0.5, 0.7]", "--set", "scope=channel"),
+        *("--set", f"tolerance={tolerance}"),
         *("--set", "retries=2", "--set", "rewind=init", "--set", "steps=4", "--follow"),
     )
     shown = records(workspace, "decoders", "show", row["results"][0], "--speed")
     assert shown["ticket"]["rewind"] == "init"
-    assert [r["rate"] for r in shown["ticket"]["details"]["rounds"]] == [0.5, 0.7]
+    assert shown["ticket"]["details"]["rounds"][0]["rate"] == 0.5
     footprints = shown["footprint"]
     assert footprints["this"]["parameters"] < footprints["dense"]["parameters"]
     assert footprints["compacted"]["seconds"] > 0
