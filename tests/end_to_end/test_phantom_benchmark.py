@@ -61,7 +61,7 @@ def test_the_result_holds_machine_command_figures_and_targets(folder: Path) -> N
     assert result["machine"].keys() >= {"cpu", "cores", "memory_gib", "gpu", "torch", "python"}
     assert "phantoms" in result["notes"][0]
     targets = {target["name"]: target for target in result["targets"]}
-    assert targets["mean_pruned"]["ok"] is True
+    assert 0.8 < targets["mean_pruned"]["value"] < 1  # what learned nothing is not pruned
     assert targets["anatomies"]["ok"] is False
     assert all(target.keys() == {"name", "value", "target", "ok"} for target in targets.values())
     figures = result["figures"]

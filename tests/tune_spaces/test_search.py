@@ -94,7 +94,7 @@ def test_a_search_registers_the_highest_rate_that_holds(tmp_path: Path) -> None:
             assert DecoderConfig.from_dict(one.pruned.config) == info.config == decoder.config
             assert parameters(decoder) < parameters(before)
             assert one.pruned.ticket is not None
-            assert one.pruned.ticket.rewind == "6"
+            assert one.pruned.ticket.rewind == str(one.dense.lineage.config["rewind"]["step"])
             compacted = one.pruned.ticket.details["compacted"]
             assert compacted["widths"] == list(decoder.config.widths)
 

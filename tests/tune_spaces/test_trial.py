@@ -94,8 +94,13 @@ def test_a_space_rewinds_to_what_jobs_do(hub: Workspace, dense: DecoderRecord) -
             subject = subject_of(registry, record, space)
             return subject.rewind, subject.early
 
+        at_twenty = decode_decoder(registry.artefact(early))[0].state_dict()
         for rewind in ("early", "epoch:2", 0.67):
-            assert earlier(kept, rewind) == ("20", registry.artefact(early))
+            name, weights = earlier(kept, rewind)
+            assert name == "20"
+            assert weights is not None
+            for key, value in decode_decoder(weights)[0].state_dict().items():
+                assert torch.equal(value, at_twenty[key])
         assert earlier(kept, "none") == ("none", None)
         name, weights = earlier(kept, "init")
         first = build_decoder(config, ENCODER, 4).state_dict()
