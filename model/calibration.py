@@ -21,7 +21,7 @@ from torch import Tensor
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision, convolving
 from clnet.model.supervision import supervise
-from clnet.model.training import FeatureCache, Patches, to_images
+from clnet.model.training import FeatureCache, Patches, encoded_batch
 from clnet.model.validation import Judged
 
 __all__ = [
@@ -174,13 +174,7 @@ def calibrate(
     for judged in decoders.values():
         judged.decoder.eval()
     for t in range(batches):
-        kept = cache.get(t) if cache else None
-        if kept is None:
-            batch = patches(t)
-            with convolving(precision, device):
-                features = encoder(to_images(batch, device))
-        else:
-            batch, features = kept
+        batch, features = encoded_batch(encoder, patches, t, precision, cache)
         for name, judged in decoders.items():
             config = judged.decoder.config
             with convolving(precision, device):

@@ -36,6 +36,7 @@ __all__ = [
     "Recipe",
     "Trainee",
     "decoder_step",
+    "encoded_batch",
     "train_pack",
 ]
 
@@ -219,6 +220,30 @@ def to_images(patches: Sequence[Patch], device: torch.device) -> Tensor:
     return torch.from_numpy(np.stack([p.image for p in patches])[:, None]).to(device)
 
 
+@torch.no_grad()
+def encoded_batch(
+    encoder: Encoder,
+    patches: Patches,
+    t: int,
+    precision: Precision,
+    cache: FeatureCache | None = None,
+    augment_seed: int | None = None,
+) -> tuple[Sequence[Patch], Sequence[Tensor]]:
+    """Patches and features of batch `t`, encoded unless `cache` has them; kept there if it may."""
+    kept = cache.get(t) if cache else None
+    if kept is not None:
+        return kept
+    batch = patches(t)
+    images = to_images(batch, encoder.device)
+    if augment_seed is not None:
+        images = augment(images, augment_seed, t % cache.period if cache else t)
+    with convolving(precision, encoder.device):
+        features = encoder(images)
+    if cache:
+        cache.put(t, batch, features)
+    return batch, features
+
+
 def decoder_step(
     trainee: Trainee,
     features: Sequence[Tensor],
@@ -314,24 +339,11 @@ def train_pack(
         cache: of features, where the stream has a period.
         on_batch: called with `t` and the losses by trainee name after each batch.
     """
-    device = encoder.device
     end = max(trainee.end for trainee in trainees) if last is None else last
     for trainee in trainees:
         trainee.decoder.train()
     for t in range(first, end):
-        kept = cache.get(t) if cache else None
-        if kept is None:
-            batch = patches(t)
-            images = to_images(batch, device)
-            if augment_seed is not None:
-                at = t % cache.period if cache else t
-                images = augment(images, augment_seed, at)
-            with torch.no_grad(), convolving(precision, device):
-                features = encoder(images)
-            if cache:
-                cache.put(t, batch, features)
-        else:
-            batch, features = kept
+        batch, features = encoded_batch(encoder, patches, t, precision, cache, augment_seed)
         losses: dict[str, float] = {}
         for trainee in trainees:
             if trainee.diverged or t >= trainee.end:

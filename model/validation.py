@@ -14,7 +14,7 @@ from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision, convolving
 from clnet.model.supervision import supervise
 from clnet.model.supporters import ALONE, Supporters
-from clnet.model.training import FeatureCache, Patches, to_images
+from clnet.model.training import FeatureCache, Patches, encoded_batch
 
 __all__ = ["Counts", "Judged", "count_voxels", "dice_scores", "mean_score", "validate"]
 
@@ -97,15 +97,7 @@ def count_voxels(
     for judged in decoders.values():
         judged.decoder.eval()
     for t in range(batches):
-        kept = cache.get(t) if cache else None
-        if kept is None:
-            batch = patches(t)
-            with convolving(precision, device):
-                features = encoder(to_images(batch, device))
-            if cache:
-                cache.put(t, batch, features)
-        else:
-            batch, features = kept
+        batch, features = encoded_batch(encoder, patches, t, precision, cache)
         for name, judged in decoders.items():
             with convolving(precision, device):
                 winner = judged.winner(features)

@@ -24,7 +24,7 @@ from clnet.model.numerics import Precision, convolving
 from clnet.model.outputs import Output, outputs_of
 from clnet.model.plan import Plan
 from clnet.model.supervision import supervise
-from clnet.model.training import FeatureCache, Patches, to_images
+from clnet.model.training import FeatureCache, Patches, encoded_batch
 from clnet.model.validation import Counts, Judged, count_voxels, dice_scores
 from clnet.platform.phantom_check import FOUND, lost_in, phantom_scores
 
@@ -168,11 +168,9 @@ def agreement(
     device = encoder.device
     counts = {output.anatomy: Counts(output.members) for output in outputs}
     for t in range(batches if outputs else 0):
-        kept = cache.get(t) if cache else None
-        batch = kept[0] if kept else patches(t)
+        batch, features = encoded_batch(encoder, patches, t, precision, cache)
         allowed = _allowed(batch, new.decoder, device)
         with convolving(precision, device):
-            features = kept[1] if kept else encoder(to_images(batch, device))
             was, now = (_winner(judged, features, allowed) for judged in (old, new))
         for output in outputs:
             channels = list(output.channels)
@@ -195,6 +193,8 @@ def _allowed(patches: Sequence[Patch], decoder: Decoder, device: torch.device) -
     return supervise(patches, config.layer, config.channels, device).allowed
 
 
-def _winner(judged: Judged, features: list[torch.Tensor], allowed: torch.Tensor) -> torch.Tensor:
+def _winner(
+    judged: Judged, features: Sequence[torch.Tensor], allowed: torch.Tensor
+) -> torch.Tensor:
     judged.decoder.eval()
     return judged.logits(features).masked_fill(~allowed, -torch.inf).argmax(dim=1)
