@@ -281,7 +281,7 @@ def enqueue(jobs: Sequence[DecoderJob], workspace: Workspace) -> list[JobHandle]
         NotFound: a dataset, encoder, body-part model, base or supporter that is not there.
         InputError: a job that contradicts itself or its data.
     """
-    from clnet.platform.resolve import check_job
+    from clnet.platform.admission import check_job
 
     registry, catalog = workspace.registry(), workspace.catalog()
     command = shlex.join(sys.argv)

@@ -15,7 +15,7 @@ from clnet.model.lottery import Lottery
 from clnet.model.ticket import Ticket
 from clnet.model.training import Trainee
 from clnet.model.validation import mean_score
-from clnet.platform.resolve import Assignment
+from clnet.platform.assignment import Assignment
 from clnet.tune_spaces.rewinding import keep_at
 
 __all__ = ["Member"]

@@ -21,9 +21,9 @@ from clnet.model.calibration import Calibration, calibrate
 from clnet.model.decoder import Decoder
 from clnet.model.training import FeatureCache, train_pack
 from clnet.model.validation import Judged, mean_score, validate
+from clnet.platform.assignment import Assignment
 from clnet.platform.endings import HOPELESS, why_hopeless
 from clnet.platform.member import Member
-from clnet.platform.resolve import Assignment
 from clnet.platform.trainees import build_lottery, build_trainee
 
 __all__ = ["PackRun", "Told"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from clnet.platform.resolve import Assignment
+from clnet.platform.assignment import Assignment
 from clnet.platform.train_worker import Pack, Share
 
 __all__ = ["form_packs", "share_out"]

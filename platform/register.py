@@ -14,8 +14,8 @@ from clnet.decoders_registry import (
     Registry,
     TicketRecord,
 )
+from clnet.platform.assignment import Assignment
 from clnet.platform.delivery import Delivery
-from clnet.platform.resolve import Assignment
 
 __all__ = ["code_version", "register"]
 

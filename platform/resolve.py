@@ -2,223 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from clnet.anatomy.stratification import default_stratification
-from clnet.anatomy.vocabulary import vocabulary
 from clnet.data_catalog import Catalog, DatasetPin, PatchStream, PlanStore, StreamSpec
-from clnet.decoders_registry import DecoderRecord, EncoderRecord, Registry
+from clnet.decoders_registry import DecoderRecord, Registry
 from clnet.errors import Incompatible, InputError
 from clnet.model.artefact import decode_decoder
-from clnet.model.decoder import Channel, DecoderConfig, Supporter, check_decoder
-from clnet.model.encoder import EncoderConfig
-from clnet.model.lottery import Lottery, PruningSchedule, milder_rates
+from clnet.model.decoder import DecoderConfig
 from clnet.model.plan import Plan
-from clnet.model.ticket import read_ticket
-from clnet.model.training import Recipe
-from clnet.platform.channels import Labels, Taught, channels_for, split_of, survey, taught
-from clnet.platform.continuing import (
-    distilled_channels,
-    labels_known,
-    older_version,
-    shape_of,
-    start_from,
-)
+from clnet.platform.admission import check_job
+from clnet.platform.assignment import Assignment
+from clnet.platform.channels import Taught, split_of, survey, taught
+from clnet.platform.choices import decoder_config, pruning_schedule, recipe_of, taught_to
+from clnet.platform.continuing import distilled_channels, labels_known, older_version, start_from
 from clnet.platform.jobs import DecoderJob
-from clnet.tune_spaces.rewinding import RewindTo, rewind_to
+from clnet.tune_spaces.rewinding import rewind_to
 
-__all__ = ["Assignment", "check_job", "resolve", "stores_for"]
-
-WIDTHS = (16, 16, 32, 48, 64)
-HEADS = 3
-FINEST_KERNEL, KERNEL = (1, 1, 1), (3, 3, 3)
-UPDATE_MOMENTUM = 0.99
+__all__ = ["resolve", "stores_for"]
 
 Progress = Callable[[float, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """A job with everything it needs, by content hash.
-
-    Attributes:
-        job_id, job: what was asked.
-        encoder_ref, encoder_sha256, bpr_ref, bpr_sha256: what the decoder is pinned to.
-        stream, validation: what it reads.
-        config: the decoder.
-        anatomies: of its group, those that it has no channel for included.
-        recipe: how it learns.
-        learned, unions: what the data teaches, by exact labels and by unions.
-        start_sha256, start_supporters: decoder that a training borrows its first weights from,
-            and those it leans on.
-        base_ref, base_sha256: version it begins with, of prune and update.
-        rewind: earlier weights of the base, of prune.
-        schedule: of prune.
-        supporters: refs, in the order of ``config.supporters``.
-        chain: hashes of all that it leans on, of what its supporters lean on too.
-        distilled: channels that the data does not label and an older version knows, of a training
-            that starts from one.
-        terms: of each dataset, JSON-able.
-    """
-
-    job_id: str
-    job: DecoderJob
-    encoder_ref: str
-    encoder_sha256: str
-    bpr_ref: str
-    bpr_sha256: str
-    stream: StreamSpec
-    validation: StreamSpec
-    config: DecoderConfig
-    anatomies: tuple[str, ...]
-    recipe: Recipe
-    learned: tuple[str, ...]
-    unions: tuple[tuple[str, ...], ...]
-    start_sha256: str | None = None
-    start_supporters: tuple[str, ...] = ()
-    base_ref: str | None = None
-    base_sha256: str | None = None
-    rewind: RewindTo | None = None
-    schedule: PruningSchedule | None = None
-    supporters: tuple[str, ...] = ()
-    chain: tuple[str, ...] = ()
-    distilled: tuple[int, ...] = ()
-    terms: tuple[dict[str, object], ...] = ()
-
-    @property
-    def pack_key(self) -> str:
-        """Equal for jobs that can share a pack: they read the same stream the same way."""
-        shared = {
-            "encoder": self.encoder_sha256,
-            "stream": self.stream.sha256,
-            "validation": self.validation.sha256,
-            "validate_every": self.job.validate_every,
-            "checkpoint_every": self.checkpoint_every,
-            "precision": self.job.precision,
-            "rounds": bool(self.schedule and len(self.schedule.cuts) > 1),
-            "cache_bytes": self.job.cache_bytes,
-        }
-        return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def checkpoint_every(self) -> int:
-        """Batches between checkpoints."""
-        return self.job.checkpoint_every or max(1, self.recipe.steps // 10)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Hashes of the artefacts that a worker must have."""
-        own = (
-            self.encoder_sha256,
-            self.bpr_sha256,
-            self.start_sha256,
-            self.base_sha256,
-            self.rewind and self.rewind.sha256,
-            self.rewind and self.rewind.start,
-        )
-        return (*(sha for sha in own if sha), *self.start_supporters, *self.chain)
-
-
-def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
-    """What can be said against a job without reading its data.
-
-    Raises:
-        NotFound: something it names is not there.
-        InputError: no label of its datasets teaches its anatomies, or a network or patch size that
-            cannot be.
-        Incompatible: parts that were not made for each other, or data that was withdrawn.
-    """
-    if job.base is None:
-        default_stratification()[job.decoder]
-    encoder = registry.encoder(job.encoder)
-    network = EncoderConfig.from_dict(encoder.config)
-    network.check_patch(job.patch_size or Plan.from_dict(encoder.plan).patch_size)
-    registry.body_part_model(job.body_part_model)
-    datasets = [catalog.get(ref) for ref in job.dataset]
-    for dataset in datasets:
-        registry.check_usable(dataset.ref)
-    for ref in filter(None, (*job.supporters, job.base, job.start)):
-        decoder = registry.decoder(ref)
-        if decoder.encoder_sha256 != encoder.sha256:
-            raise Incompatible(
-                f"{ref} was trained on {decoder.encoder_ref}, the job asks for {encoder.ref}"
-            )
-        if ref == job.base:
-            if decoder.group != job.decoder:
-                raise Incompatible(f"{ref} is no version of {job.decoder}")
-            _check_trainable(decoder)
-            if job.kind == "prune":
-                _check_cuts(job, decoder, registry)
-    # what the cases may know; which of it the training cases show, their voxels tell later
-    labels = {use.members: use.cases for dataset in datasets for use in dataset.labels}
-    if job.base is None:
-        older = older_version(job, registry)
-        supporters = [registry.decoder(ref) for ref in job.supporters]
-        config = _config(job, encoder, {**labels_known(older), **labels}, older, supporters)
-        check_decoder(config, network)
-        _taught(job, config.channels, labels)
-    else:
-        base = registry.decoder(job.base)
-        _taught(job, DecoderConfig.from_dict(base.config).channels, labels)
-
-
-def _check_trainable(base: DecoderRecord) -> None:
-    """Imported decoders may be what the label contract's loss does not describe."""
-    config = DecoderConfig.from_dict(base.config)
-    if config.regions:
-        raise Incompatible(
-            f"{base.ref} was trained on regions that lie over each other, which no loss here "
-            "teaches: it is served as imported, and can be neither pruned nor updated"
-        )
-    layers = sorted({vocabulary()[m].layer for c in config.channels for m in c.members})
-    if len(layers) > 1:
-        raise Incompatible(
-            f"{base.ref} segments anatomies of {len(layers)} layers ({', '.join(layers)}) in one "
-            "softmax, which labels of one layer cannot teach: it is served as imported, and can be "
-            "neither pruned nor updated"
-        )
-
-
-def _check_cuts(job: DecoderJob, base: DecoderRecord, registry: Registry) -> None:
-    """What was pruned already is pruned further: only its weights tell which rates do that."""
-    schedule = _schedule(job, base)
-    if base.ticket is None:
-        return
-    decoder, _ = decode_decoder(registry.artefact(base.sha256))
-    lottery = Lottery(schedule, decoder.state_dict(), read_ticket(decoder))
-    if lottery.draw(decoder) is None:
-        raise InputError(
-            f"prune {base.ref}: {base.ticket.sparsity:.1%} of its weights are cut already, and a "
-            f"rate of {max(schedule.rates)} would cut nothing more; give a higher one, or prune "
-            "its dense version"
-        )
-
-
-def _schedule(job: DecoderJob, base: DecoderRecord) -> PruningSchedule:
-    config = DecoderConfig.from_dict(base.config)
-    if job.scope == "channel" and config.kind != "clnet":
-        raise Incompatible(
-            f"prune {base.ref}: whole channels are cut in decoders of clnet's own blocks, this one "
-            f"is made of {config.kind}'s; cut single weights: scope global or layer"
-        )
-    rates = job.rates or milder_rates(config.widths[0])
-    if job.rate is not None:
-        rates = (job.rate,)
-    if max(rates) <= 0:
-        raise InputError(
-            f"prune {base.ref}: every rate is 0 or less; those made milder for {config.widths[0]} "
-            "base features are, so give a rate or rates"
-        )
-    return PruningSchedule(
-        rates=rates,
-        tolerance=job.may_lose,
-        retries=job.retries if job.rate is None else 0,
-        scope=job.scope,
-        float16=job.weights == "float16",
-    )
 
 
 def stores_for(
@@ -257,12 +61,12 @@ def resolve(
     older = older_version(job, registry)
     known = {**labels_known(older), **labels}
     if base is None:
-        config = _config(job, encoder, known, older, supporters)
+        config = decoder_config(job, encoder, known, older, supporters)
         anatomies = default_stratification()[job.decoder].anatomies
     else:
         config = DecoderConfig.from_dict(base.config)
         anatomies = _anatomies(base)
-    seen = _taught(job, config.channels, labels)
+    seen = taught_to(job, config.channels, labels)
     knows = seen if older is None else taught(config.channels, known)
     stream = _stream(job, stores, Plan.from_dict(encoder.plan), anatomies)
     assignment = Assignment(
@@ -276,7 +80,7 @@ def resolve(
         validation=_validation(job, stores, stream, held_out=bool(held)),
         config=config,
         anatomies=anatomies,
-        recipe=_recipe(job),
+        recipe=recipe_of(job),
         learned=knows.learned,
         unions=knows.unions,
         supporters=tuple(record.ref for record in supporters),
@@ -293,62 +97,12 @@ def resolve(
     return _to_update(assignment, base)
 
 
-def _config(
-    job: DecoderJob,
-    encoder: EncoderRecord,
-    known: Labels,
-    older: DecoderRecord | None,
-    supporters: Sequence[DecoderRecord],
-) -> DecoderConfig:
-    """The new decoder of a training, as far as the job says; sensible where it does not.
-
-    Args:
-        known: what labels teach, and what `older` has learned.
-        older: version that it goes on from.
-    """
-    group = default_stratification()[job.decoder]
-    scales = len(encoder.config["features"]) - 1
-    widths = job.widths or (*WIDTHS, *WIDTHS[-1:] * scales)[:scales]
-    kernels = job.kernels or (FINEST_KERNEL, *(KERNEL for _ in widths[1:]))
-    if older is not None and not job.widths and not job.kernels:
-        widths, kernels = shape_of(older) or (widths, kernels)
-    there = {record.ref: DecoderConfig.from_dict(record.config).heads for record in supporters}
-    for ref, heads in there.items():
-        if job.heads is not None and job.heads > heads:
-            raise Incompatible(
-                f"decoder {group.id}: supporter {ref} gives logits at {heads} scales only: set "
-                f"heads to {heads} or less, not {job.heads}"
-            )
-    return DecoderConfig(
-        group=group.id,
-        layer=group.layer,
-        channels=channels_for(group, known, job.anatomies),
-        widths=widths,
-        kernels=kernels,
-        heads=job.heads or min(HEADS, len(widths), *there.values()),
-        supporters=tuple(_pin(record) for record in supporters),
-    )
-
-
-def _taught(job: DecoderJob, channels: Sequence[Channel], labels: Labels) -> Taught:
-    seen = taught(channels, labels)
-    if not (seen.learned or seen.unions):
-        others = f"; {start_from(job.base)} for others of its group" if job.base else ""
-        raise InputError(f"{job.decoder}: the training cases label none of its anatomies{others}")
-    return seen
-
-
 def _anatomies(base: DecoderRecord) -> tuple[str, ...]:
     """Of a version's group: as the stratification had them, or what an imported network knows."""
     named = base.config.get("anatomies")
     if named:
         return tuple(named)
     return tuple(sorted({*base.learned, *(leaf for union in base.unions for leaf in union)}))
-
-
-def _pin(record: DecoderRecord) -> Supporter:
-    config = DecoderConfig.from_dict(record.config)
-    return Supporter(record.sha256, len(config.channels) + 1)
 
 
 def _chain(supporters: Sequence[DecoderRecord], registry: Registry) -> tuple[str, ...]:
@@ -360,19 +114,6 @@ def _chain(supporters: Sequence[DecoderRecord], registry: Registry) -> tuple[str
         found[record.sha256] = None
         waiting += [registry.decoder(s.ref) for s in record.supporters if s.sha256 not in found]
     return tuple(found)
-
-
-def _recipe(job: DecoderJob) -> Recipe:
-    momentum = UPDATE_MOMENTUM if job.ema is None and job.kind != "train" else job.ema
-    return Recipe(
-        steps=job.batches,
-        learning_rate=job.learning_rate,
-        weight_decay=job.weight_decay,
-        warm_up=job.warm_up,
-        negatives=job.negatives,
-        ema=momentum,
-        ema_warm_up=job.kind != "update" if job.ema_warm_up is None else job.ema_warm_up,
-    )
 
 
 def _stream(
@@ -426,7 +167,7 @@ def _to_prune(assignment: Assignment, base: DecoderRecord, registry: Registry) -
         learned=base.learned,
         unions=base.unions,
         rewind=rewind_to(assignment.job.rewind, base, registry),
-        schedule=_schedule(assignment.job, base),
+        schedule=pruning_schedule(assignment.job, base),
     )
 
 

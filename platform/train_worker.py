@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clnet.platform.assignment import Assignment
 from clnet.platform.endings import HOPELESS, why_hopeless
 from clnet.platform.events import EventLog
-from clnet.platform.resolve import Assignment, stores_for
+from clnet.platform.resolve import stores_for
 from clnet.platform.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from clnet.model.lottery import Lottery
 from clnet.model.supporters import load_supporters
 from clnet.model.ticket import read_ticket
 from clnet.model.training import Distillation, Trainee
-from clnet.platform.resolve import Assignment
+from clnet.platform.assignment import Assignment
 from clnet.tune_spaces.recovery import earlier_decoder
 
 __all__ = ["build_lottery", "build_trainee"]

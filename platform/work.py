@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from clnet.decoders_registry import JobRecord, Registry
 from clnet.errors import ClnetError
+from clnet.platform.assignment import Assignment
 from clnet.platform.delivery import Delivery
 from clnet.platform.encoder_jobs import ENCODER_JOB
 from clnet.platform.encoder_work import encoder_work
@@ -18,7 +19,7 @@ from clnet.platform.jobs import DECODER_JOB, DecoderJob
 from clnet.platform.pack_run import CANCELLED
 from clnet.platform.packing import form_packs
 from clnet.platform.register import register
-from clnet.platform.resolve import Assignment, resolve
+from clnet.platform.resolve import resolve
 from clnet.platform.train_worker import Pack, Share, train_on_ray
 from clnet.platform.workspace import Workspace
 

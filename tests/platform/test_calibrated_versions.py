@@ -18,11 +18,12 @@ from clnet.model.calibration import Calibration, calibrate
 from clnet.model.decoder import Decoder
 from clnet.model.survivors import float16_exact
 from clnet.model.validation import Judged
+from clnet.platform.assignment import Assignment
 from clnet.platform.delivery import deliver
 from clnet.platform.jobs import DecoderJob
 from clnet.platform.pack_run import PackRun
 from clnet.platform.register import register
-from clnet.platform.resolve import Assignment, resolve, stores_for
+from clnet.platform.resolve import resolve, stores_for
 from clnet.platform.workspace import Workspace
 from clnet.tune_spaces.objective import PruningTrial, artefact_path
 from clnet.tune_spaces.space import SearchSpace

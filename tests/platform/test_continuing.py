@@ -14,12 +14,13 @@ from clnet.model.body_part_curve import Range
 from clnet.model.decoder import Channel, DecoderConfig
 from clnet.model.supporters import load_supporters
 from clnet.model.validation import Judged, validate
+from clnet.platform.assignment import Assignment
 from clnet.platform.continuing import ranges_with
 from clnet.platform.delivery import deliver
 from clnet.platform.jobs import DecoderJob, Validation
 from clnet.platform.pack_run import PackRun
 from clnet.platform.register import register
-from clnet.platform.resolve import Assignment, resolve, stores_for
+from clnet.platform.resolve import resolve, stores_for
 from clnet.platform.workspace import Workspace
 
 GROUP = "abdomen/kidneys"

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from tiny_hub import PLAN, contribute, furnish, tiny_job
 
 from clnet.errors import Incompatible, InputError, NotFound
+from clnet.platform.assignment import Assignment
 from clnet.platform.delivery import Delivery
 from clnet.platform.events import EventLog
 from clnet.platform.jobs import DecoderJob, Validation, enqueue
 from clnet.platform.packing import form_packs, share_out
 from clnet.platform.register import register
-from clnet.platform.resolve import Assignment, resolve
+from clnet.platform.resolve import resolve
 from clnet.platform.runner import run_queued
 from clnet.platform.workspace import Workspace
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from tiny_hub import furnish, tiny_job
 
 from clnet.model.artefact import decode_decoder
+from clnet.platform.assignment import Assignment
 from clnet.platform.delivery import Delivery, deliver
 from clnet.platform.jobs import DecoderJob
 from clnet.platform.pack_run import PackRun
-from clnet.platform.resolve import Assignment, resolve, stores_for
+from clnet.platform.resolve import resolve, stores_for
 from clnet.platform.workspace import Workspace
 
 NAMES = ("liver", "spleen", "kidneys")

@@ -16,11 +16,12 @@ from clnet.model.decoder import Decoder, build_decoder
 from clnet.model.encoder import EncoderConfig
 from clnet.model.survivors import float16_exact
 from clnet.model.ticket import read_ticket
+from clnet.platform.assignment import Assignment
 from clnet.platform.delivery import Delivery, deliver
 from clnet.platform.jobs import DecoderJob, Validation, enqueue
 from clnet.platform.pack_run import PackRun
 from clnet.platform.register import register
-from clnet.platform.resolve import Assignment, resolve, stores_for
+from clnet.platform.resolve import resolve, stores_for
 from clnet.platform.workspace import Workspace
 
 GROUP = "abdomen/kidneys"
