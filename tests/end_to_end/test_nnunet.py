@@ -27,6 +27,7 @@ from nnunet_reference import (
     write_result,
     write_training_data,
 )
+from pack_work import registered
 from tiny_hub import EXACT, contribute, tiny_job
 from typer.testing import CliRunner
 
@@ -47,10 +48,6 @@ from clnet.model.preparation import prepare
 from clnet.model.scratch import Scratch
 from clnet.model.segmentation import SegmentationModel
 from clnet.model.watch import Watch
-from clnet.platform.delivery import deliver
-from clnet.platform.pack_run import PackRun
-from clnet.platform.register import register
-from clnet.platform.resolve import resolve, stores_for
 from clnet.serve.release import load_release
 
 pytestmark = pytest.mark.slow
@@ -384,20 +381,7 @@ def test_an_imported_network_learns_one_more_organ_and_forgets_nothing(
         "abdomen/kidneys", dataset=dataset, encoder=encoder.ref, body_part_model="starter"
     )
     job = job.model_copy(update={"steps": 60, "heads": 2, "widths": (16, 16)})
-    registry, catalog = hub.registry, hub.workspace.catalog()
-    assignment = resolve("job", job, registry, catalog)
-    stores = stores_for(job, registry, catalog)
-    run = PackRun(
-        (assignment,),
-        stores,
-        registry.artefact,
-        torch.device("cpu"),
-        lambda *told: None,
-        lambda job_id: False,
-    )
-    run.run(lambda run: None)
-    (delivery,) = deliver(run, registry.artefact)
-    added = register(delivery, assignment, registry)
+    [(added, _)] = registered(hub.registry, hub.workspace.catalog(), job)
     assert added.encoder_ref == encoder.ref
 
     hub.releases.create("grown", [added.ref], parent="base")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from monai_bundles import configuration, write_bundle
+from pack_work import registered
 from tiny_hub import EXACT, contribute, tiny_job
 from typer.testing import CliRunner
 
@@ -19,10 +19,6 @@ from clnet.model.body_part import (
     build_body_part_network,
     encode_body_part_model,
 )
-from clnet.platform.delivery import deliver
-from clnet.platform.pack_run import PackRun
-from clnet.platform.register import register
-from clnet.platform.resolve import resolve, stores_for
 
 
 def run(workspace: Path, *arguments: str):
@@ -74,20 +70,7 @@ def test_a_decoder_learns_on_an_imported_encoder(tmp_path: Path) -> None:
         job = tiny_job(
             "abdomen/kidneys", dataset=dataset, encoder=encoder.ref, body_part_model="starter"
         ).model_copy(update={"steps": 120, "learning_rate": 0.01, "heads": 2, "widths": (16, 16)})
-        catalog = hub.workspace.catalog()
-        assignment = resolve("job", job, hub.registry, catalog)
-        stores = stores_for(job, hub.registry, catalog)
-        run = PackRun(
-            (assignment,),
-            stores,
-            hub.registry.artefact,
-            torch.device("cpu"),
-            lambda *told: None,
-            lambda job_id: False,
-        )
-        run.run(lambda run: None)
-        (delivery,) = deliver(run, hub.registry.artefact)
-        decoder = register(delivery, assignment, hub.registry)
+        [(decoder, _)] = registered(hub.registry, hub.workspace.catalog(), job)
         assert decoder.encoder_ref == encoder.ref
         assert decoder.metrics["mean_dsc"] > 0.15  # on random features, after seconds
         release = hub.releases.create("first", [decoder.ref])

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
+from pack_work import registered
 from tiny_hub import EXACT, contribute, furnish, tiny_job
 from typer.testing import CliRunner
 
@@ -19,10 +19,7 @@ from clnet.model.decoder import Decoder
 from clnet.model.survivors import float16_exact
 from clnet.model.validation import Judged
 from clnet.platform.assignment import Assignment
-from clnet.platform.delivery import deliver
 from clnet.platform.jobs import DecoderJob
-from clnet.platform.pack_run import PackRun
-from clnet.platform.register import register
 from clnet.platform.resolve import resolve, stores_for
 from clnet.platform.workspace import Workspace
 from clnet.tune_spaces.objective import PruningTrial, artefact_path
@@ -43,19 +40,8 @@ def assigned(hub: Workspace, job: DecoderJob) -> Assignment:
 
 
 def work(hub: Workspace, job: DecoderJob) -> DecoderRecord:
-    assignment = assigned(hub, job)
     with hub.registry() as registry:
-        run = PackRun(
-            (assignment,),
-            stores_for(job, registry, hub.catalog()),
-            registry.artefact,
-            torch.device("cpu"),
-            lambda *told: None,
-            lambda job_id: False,
-        )
-        run.run(lambda run: None)
-        (delivery,) = deliver(run, registry.artefact)
-        return register(delivery, assignment, registry)
+        return registered(registry, hub.catalog(), job)[0][0]
 
 
 def stored(hub: Workspace, record: DecoderRecord) -> tuple[Decoder, DecoderInfo]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pack_work import registered
 from tiny_hub import ENCODER, contribute, furnish, tiny_job
 
 from clnet.data_catalog import PatchStream
@@ -16,10 +17,7 @@ from clnet.model.supporters import load_supporters
 from clnet.model.validation import Judged, validate
 from clnet.platform.assignment import Assignment
 from clnet.platform.continuing import ranges_with
-from clnet.platform.delivery import deliver
 from clnet.platform.jobs import DecoderJob, Validation
-from clnet.platform.pack_run import PackRun
-from clnet.platform.register import register
 from clnet.platform.resolve import resolve, stores_for
 from clnet.platform.workspace import Workspace
 
@@ -51,24 +49,8 @@ def assigned(hub: Workspace, job: DecoderJob) -> Assignment:
 
 
 def work(hub: Workspace, job: DecoderJob) -> DecoderRecord:
-    assignment = assigned(hub, job)
     with hub.registry() as registry:
-
-        def needed(sha256: str) -> bytes:
-            assert sha256 in assignment.needs
-            return registry.artefact(sha256)
-
-        run = PackRun(
-            (assignment,),
-            stores_for(job, registry, hub.catalog()),
-            needed,
-            torch.device("cpu"),
-            lambda *told: None,
-            lambda job_id: False,
-        )
-        run.run(lambda run: None)
-        (delivery,) = deliver(run, needed)
-        return register(delivery, assignment, registry)
+        return registered(registry, hub.catalog(), job)[0][0]
 
 
 def scores(hub: Workspace, record: DecoderRecord) -> dict[str, float]:

@@ -10,6 +10,7 @@ pytest.importorskip("nnunetv2")
 
 import torch
 from nnunet_reference import configured, tiny_dataset, tiny_plans, write_result
+from pack_work import registered
 from tiny_hub import furnish, tiny_job
 
 from clnet.data_catalog import Terms
@@ -17,12 +18,8 @@ from clnet.decoders_registry import DecoderRecord
 from clnet.errors import Incompatible
 from clnet.model.artefact import decode_decoder
 from clnet.model.ticket import prunable, sparsity
-from clnet.platform.delivery import deliver
 from clnet.platform.importing import import_nnunet
 from clnet.platform.jobs import DecoderJob, enqueue
-from clnet.platform.pack_run import PackRun
-from clnet.platform.register import register
-from clnet.platform.resolve import resolve, stores_for
 from clnet.platform.workspace import Workspace
 
 PLANS = configured(tiny_plans(), spacing=[6.0, 6.0, 6.0], patch_size=[16, 16, 16])
@@ -54,18 +51,7 @@ def job_of(base: DecoderRecord, **changes: Any) -> DecoderJob:
 
 def work(hub: Workspace, job: DecoderJob) -> DecoderRecord:
     with hub.registry() as registry:
-        assignment = resolve("job", job, registry, hub.catalog())
-        run = PackRun(
-            (assignment,),
-            stores_for(job, registry, hub.catalog()),
-            registry.artefact,
-            torch.device("cpu"),
-            lambda *told: None,
-            lambda job_id: False,
-        )
-        run.run(lambda run: None)
-        (delivery,) = deliver(run, registry.artefact)
-        return register(delivery, assignment, registry)
+        return registered(registry, hub.catalog(), job)[0][0]
 
 
 @pytest.mark.parametrize("scope", ["global", "layer"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pack_work import registered
 from tiny_hub import ENCODER, EXACT, contribute, furnish, tiny_job
 
 from clnet.decoders_registry import DecoderRecord
@@ -11,11 +12,9 @@ from clnet.model.artefact import decode_decoder
 from clnet.model.decoder import Decoder
 from clnet.model.ticket import prunable, sparsity
 from clnet.model.training import Recipe
-from clnet.platform.delivery import Delivery, deliver
+from clnet.platform.delivery import Delivery
 from clnet.platform.jobs import DecoderJob, Validation
-from clnet.platform.pack_run import PackRun
-from clnet.platform.register import register
-from clnet.platform.resolve import resolve, stores_for
+from clnet.platform.resolve import resolve
 from clnet.platform.trainees import build_trainee
 from clnet.platform.workspace import Workspace
 
@@ -26,21 +25,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def work(hub: Workspace, job: DecoderJob) -> tuple[DecoderRecord, Delivery]:
-    """Do a job in this process and register what comes of it."""
     with hub.registry() as registry:
-        assignment = resolve("job", job, registry, hub.catalog())
-        stores = stores_for(job, registry, hub.catalog())
-        run = PackRun(
-            (assignment,),
-            stores,
-            registry.artefact,
-            torch.device("cpu"),
-            lambda *told: None,
-            lambda job_id: False,
-        )
-        run.run(lambda run: None)
-        (delivery,) = deliver(run, registry.artefact)
-        return register(delivery, assignment, registry), delivery
+        return registered(registry, hub.catalog(), job)[0]
 
 
 @pytest.fixture(scope="module")

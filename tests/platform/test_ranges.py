@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import pytest
-import torch
+from pack_work import delivered
 from tiny_hub import ENCODER, tiny_job
 
 from clnet.anatomy.phantom import render
@@ -19,10 +19,7 @@ from clnet.model.encoder import build_encoder
 from clnet.model.outputs import outputs_of
 from clnet.model.plan import Plan
 from clnet.phantom_cases import write_case
-from clnet.platform.delivery import deliver
-from clnet.platform.pack_run import PackRun
 from clnet.platform.ranges import body_part_curves, measure_ranges
-from clnet.platform.resolve import resolve, stores_for
 from clnet.starter import RELEASE as STARTER
 
 PLANS = {
@@ -48,27 +45,17 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         yield opened
 
 
-def delivered(hub: Hub, decoder: str, encoder: str) -> Mapping[str, Range]:
+def ranges_of(hub: Hub, decoder: str, encoder: str) -> Mapping[str, Range]:
     """Ranges that a finished job hands over."""
     job = tiny_job(
         decoder, dataset="ref/bodies@1", encoder=encoder, body_part_model="starter", steps=4
     )
-    assignment = resolve("job", job, hub.registry, hub.catalog)
-    run = PackRun(
-        (assignment,),
-        stores_for(job, hub.registry, hub.catalog),
-        hub.registry.artefact,
-        torch.device("cpu"),
-        lambda *told: None,
-        lambda job_id: False,
-    )
-    run.run(lambda run: None)
-    (delivery,) = deliver(run, hub.registry.artefact)
+    [(_, delivery)] = delivered(hub.registry, hub.catalog, job)
     return {name: Range.from_dict(values) for name, values in delivery.ranges.items()}
 
 
 def test_ranges_do_not_depend_on_the_intensities_of_a_plan(hub: Hub) -> None:
-    usual, contrast = (delivered(hub, "abdomen/liver", encoder)["liver"] for encoder in PLANS)
+    usual, contrast = (ranges_of(hub, "abdomen/liver", encoder)["liver"] for encoder in PLANS)
     assert 0.2 < usual.p005 < usual.p995 < 0.6
     assert contrast.p005 == pytest.approx(usual.p005, abs=0.01)
     assert contrast.p995 == pytest.approx(usual.p995, abs=0.01)

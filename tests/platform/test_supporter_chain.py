@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+from pack_work import registered
 from tiny_hub import EXACT, contribute, furnish, tiny_job
 
 import clnet
@@ -14,11 +15,8 @@ from clnet.errors import Incompatible
 from clnet.model.artefact import decode_decoder, decode_encoder
 from clnet.model.decoder import DecoderConfig
 from clnet.model.supporters import Supporters, load_supporters
-from clnet.platform.delivery import Delivery, deliver
+from clnet.platform.delivery import Delivery
 from clnet.platform.jobs import DecoderJob, enqueue
-from clnet.platform.pack_run import PackRun
-from clnet.platform.register import register
-from clnet.platform.resolve import resolve, stores_for
 from clnet.platform.workspace import Workspace
 from clnet.tune_spaces.space import SearchSpace
 from clnet.tune_spaces.subject import subject_of
@@ -32,20 +30,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def train(hub: Workspace, *jobs: DecoderJob) -> list[tuple[DecoderRecord, Delivery]]:
-    """Train jobs in one pack as a worker does, which has the artefacts they need and no others."""
     with hub.registry() as registry:
-        assignments = [resolve(str(i), j, registry, hub.catalog()) for i, j in enumerate(jobs)]
-        sent = {sha: registry.artefact(sha) for a in assignments for sha in a.needs}
-        stores = stores_for(jobs[0], registry, hub.catalog())
-        run = PackRun(
-            tuple(assignments), stores, sent.__getitem__, CPU, lambda *told: None, lambda job: False
-        )
-        run.run(lambda run: None)
-        deliveries = deliver(run, sent.__getitem__)
-        return [
-            (register(delivery, assignment, registry), delivery)
-            for assignment, delivery in zip(assignments, deliveries, strict=True)
-        ]
+        return registered(registry, hub.catalog(), *jobs)
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from pack_work import registered
 from tiny_hub import ENCODER, furnish, tiny_job
 
 from clnet.decoders_registry import DecoderRecord
 from clnet.errors import Incompatible
 from clnet.model.artefact import decode_decoder
 from clnet.model.decoder import DecoderConfig, build_decoder
-from clnet.platform.delivery import deliver
-from clnet.platform.pack_run import PackRun
-from clnet.platform.register import register
-from clnet.platform.resolve import resolve, stores_for
 from clnet.platform.workspace import Workspace
 from clnet.tune_spaces.objective import PruningTrial, artefact_path
 from clnet.tune_spaces.space import SearchSpace
@@ -32,18 +29,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def trained(hub: Workspace, **changes: object) -> DecoderRecord:
     with hub.registry() as registry:
         job = tiny_job(GROUP, batches_per_epoch=10, **changes)
-        assignment = resolve("job", job, registry, hub.catalog())
-        run = PackRun(
-            (assignment,),
-            stores_for(job, registry, hub.catalog()),
-            registry.artefact,
-            torch.device("cpu"),
-            lambda *told: None,
-            lambda job_id: False,
-        )
-        run.run(lambda run: None)
-        (delivery,) = deliver(run, registry.artefact)
-        return register(delivery, assignment, registry)
+        return registered(registry, hub.catalog(), job)[0][0]
 
 
 @pytest.fixture(scope="module")
