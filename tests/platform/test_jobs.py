@@ -81,28 +81,17 @@ def test_a_job_about_something_that_is_not_there_is_not_queued(
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
+        # what its data cannot teach
         ({"decoder": "abdomen/pancreas"}, "abdomen/pancreas: the training cases label none of"),
         ({"anatomies": ("spleen",)}, "abdomen/liver: spleen is not of this group"),
-    ],
-)
-def test_a_job_that_its_data_cannot_teach_is_not_queued(
-    hub: Workspace, wrong: dict[str, object], reason: str
-) -> None:
-    with pytest.raises(InputError, match=reason):
-        enqueue([tiny_job(), tiny_job(**wrong)], hub)
-    assert hub.registry().jobs() == []
-
-
-@pytest.mark.parametrize(
-    ("wrong", "reason"),
-    [
+        # what cannot be built
         ({"widths": (16, 16, 16)}, "3 widths for an encoder of 3 stages; give 2"),
         ({"heads": 3}, "heads must be 1 to 2"),
         ({"widths": (16, 0)}, "give 1 or more"),
         ({"kernels": ((2, 2, 2), (3, 3, 3))}, "must be odd"),
     ],
 )
-def test_a_job_whose_decoder_cannot_be_built_is_not_queued(
+def test_a_job_that_cannot_be_done_is_not_queued(
     hub: Workspace, wrong: dict[str, object], reason: str
 ) -> None:
     with pytest.raises(InputError, match=reason):
