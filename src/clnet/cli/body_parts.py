@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from clnet.cli.datasets import terms_of
 from clnet.cli.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
@@ -16,6 +15,7 @@ from clnet.cli.options import (
     open_hub,
 )
 from clnet.cli.show import listing, progress
+from clnet.cli.terms import terms_of
 
 __all__ = ["app"]
 
