@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,16 +66,16 @@ class Intensities:
         return values
 
 
-class _Voxels:
+class _Voxels(ABC):
     """Voxels that are read where they are sliced; ``numpy.asarray`` reads them all."""
 
     def __init__(self, shape: tuple[int, int, int], dtype: Any) -> None:
         self.shape = shape
         self.dtype: np.dtype[Any] = np.dtype(dtype)
 
+    @abstractmethod
     def read(self, box: Box) -> NDArray[Any]:
         """A box, three slices of step 1 within the grid."""
-        raise NotImplementedError
 
     def __getitem__(self, key: Key) -> NDArray[Any]:
         box, single = _box(key, self.shape)

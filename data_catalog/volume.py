@@ -113,7 +113,8 @@ def read_volume(
         return path.read(max_bytes, allocate)
     file = str(path)
     if not path.is_file():
-        raise CaseRejected(file, "file", "not found", "file.missing")
+        what = "is a folder; name a file in it" if path.is_dir() else "not found"
+        raise CaseRejected(file, "file", what, "file.missing")
     if path.name.endswith(NIFTI):
         return _read_nifti(path, max_bytes, max_ratio, allocate)
     if path.name.endswith(ITK):

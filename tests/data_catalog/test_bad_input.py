@@ -85,6 +85,11 @@ def remove(source: CaseSource) -> None:
     source.image.unlink()
 
 
+def replace_by_folder(source: CaseSource) -> None:
+    source.image.unlink()
+    source.image.mkdir()
+
+
 def remove_labels(source: CaseSource) -> None:
     labels_of(source).unlink()
 
@@ -157,6 +162,7 @@ BAD: dict[str, tuple[Spoil, str, str]] = {
     "bits flipped": (flip_compressed_voxels, "file", "unreadable"),
     "text": (replace_by_text, "file", "unreadable"),
     "missing": (remove, "file", "not found"),
+    "a folder": (replace_by_folder, "file", "is a folder"),
     "missing labels": (remove_labels, "file", "not found"),
     "colours": (as_colours, "voxels", "plain numbers"),
     "time series": (as_series, "shape", "4 dimensions"),
