@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from clnet.decoders_registry.records import DecoderRecord
 from clnet.errors import Incompatible
 
-__all__ = ["Tiers", "check_claims", "check_pinned", "check_supported", "fold", "missing_supporters"]
+__all__ = ["Tiers", "check_claims", "check_pinned", "check_supported", "fold", "leaned_on"]
 
 Tiers: TypeAlias = tuple[tuple[DecoderRecord, ...], ...]
 
@@ -98,19 +98,19 @@ def check_supported(decoders: Sequence[DecoderRecord]) -> None:
                 )
 
 
-def missing_supporters(
-    tiers: Tiers, find: Callable[[str], DecoderRecord]
+def leaned_on(
+    decoders: Iterable[DecoderRecord], find: Callable[[str], DecoderRecord]
 ) -> tuple[DecoderRecord, ...]:
-    """Decoders that served ones lean on, directly or not, and that are not served themselves.
+    """Decoders that these lean on, directly or not, and that are not among them.
 
     Exactly the pinned versions, by ref; `find` looks one up.
     """
-    served = {decoder.ref for tier in tiers for decoder in tier}
-    queue = [decoder for tier in tiers for decoder in tier]
+    queue = list(decoders)
+    there = {decoder.ref for decoder in queue}
     extra: dict[str, DecoderRecord] = {}
     while queue:
         for supporter in queue.pop().supporters:
-            if supporter.ref not in served and supporter.ref not in extra:
+            if supporter.ref not in there and supporter.ref not in extra:
                 extra[supporter.ref] = find(supporter.ref)
                 queue.append(extra[supporter.ref])
     return tuple(extra[ref] for ref in sorted(extra))

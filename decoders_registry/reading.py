@@ -22,6 +22,7 @@ from clnet.decoders_registry.encoders import (
     find_body_part_model,
     find_encoder,
 )
+from clnet.decoders_registry.folding import leaned_on
 from clnet.decoders_registry.lineage import Touched, nested, touched, upstream
 from clnet.decoders_registry.nodes import describe, find_decoder, find_node, find_release
 from clnet.decoders_registry.records import (
@@ -67,6 +68,11 @@ class Reading(Core):
         """``abdomen/liver@3`` or ``abdomen/liver@production``; without either the newest."""
         with self.database.read() as session:
             return decoder_record(find_decoder(session, ref))
+
+    def leaned_on(self, *decoders: DecoderRecord) -> tuple[DecoderRecord, ...]:
+        """Versions that these lean on, directly or not, beside themselves; by ref."""
+        with self.database.read() as session:
+            return leaned_on(decoders, lambda ref: decoder_record(find_decoder(session, ref)))
 
     def decoders(self, group: str | None = None) -> list[DecoderRecord]:
         """All versions, by group and number."""

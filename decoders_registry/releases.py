@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -20,7 +21,7 @@ from clnet.decoders_registry.folding import (
     check_pinned,
     check_supported,
     fold,
-    missing_supporters,
+    leaned_on,
 )
 from clnet.decoders_registry.lineage import add_edges, upstream
 from clnet.decoders_registry.nodes import find_decoder, find_release
@@ -216,9 +217,7 @@ def compose(
         encoder=find_encoder(session, encoder or pins.encoder_ref),
         body_part_model=find_body_part_model(session, body_part_model or pins.body_part_model_ref),
         tiers=tiers,
-        supporters=missing_supporters(
-            tiers, lambda ref: decoder_record(find_decoder(session, ref))
-        ),
+        supporters=leaned_on(chain(*tiers), lambda ref: decoder_record(find_decoder(session, ref))),
         policy=plain(policy if policy is not None else base.policy if base else {}),
         parent=base.name if base else None,
         parent_sha256=base.sha256 if base else None,

@@ -84,7 +84,7 @@ def resolve(
         learned=knows.learned,
         unions=knows.unions,
         supporters=tuple(record.ref for record in supporters),
-        chain=_chain(supporters, registry),
+        chain=tuple(d.sha256 for d in (*supporters, *registry.leaned_on(*supporters))),
         start_sha256=registry.decoder(job.start).sha256 if job.start else None,
         terms=tuple(s.dataset.manifest.terms.model_dump(mode="json") for s in stores),
     )
@@ -103,17 +103,6 @@ def _anatomies(base: DecoderRecord) -> tuple[str, ...]:
     if named:
         return tuple(named)
     return tuple(sorted({*base.learned, *(leaf for union in base.unions for leaf in union)}))
-
-
-def _chain(supporters: Sequence[DecoderRecord], registry: Registry) -> tuple[str, ...]:
-    """Hashes of supporters and of all that they lean on, each once."""
-    found: dict[str, None] = {}
-    waiting = list(supporters)
-    while waiting:
-        record = waiting.pop(0)
-        found[record.sha256] = None
-        waiting += [registry.decoder(s.ref) for s in record.supporters if s.sha256 not in found]
-    return tuple(found)
 
 
 def _stream(
@@ -178,7 +167,7 @@ def _to_continue(
     return replace(
         assignment,
         distilled=distilled_channels(assignment.config.channels, seen, info),
-        start_supporters=_chain([registry.decoder(s.ref) for s in older.supporters], registry),
+        start_supporters=tuple(decoder.sha256 for decoder in registry.leaned_on(older)),
     )
 
 

@@ -81,21 +81,13 @@ def subject_of(registry: Registry, record: DecoderRecord, space: SearchSpace) ->
         decoder=data,
         early=_earlier(rewind, data, registry),
         rewind=rewind.name,
-        supporters=_chain(registry, record),
+        supporters={d.sha256: registry.artefact(d.sha256) for d in registry.leaned_on(record)},
         stream=facts["stream"] | {"total": steps, "period": steps},
         validation=facts["validation"],
         plan=registry.encoder(record.encoder_ref).plan,
         recipe=Recipe(**recipe),
         precision=facts["job"]["precision"],
     )
-
-
-def _chain(registry: Registry, record: DecoderRecord) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for supporter in record.supporters:
-        found |= _chain(registry, registry.decoder(supporter.ref))
-        found[supporter.sha256] = registry.artefact(supporter.sha256)
-    return found
 
 
 def _earlier(rewind: RewindTo, data: bytes, registry: Registry) -> bytes | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from registry_shelf import digest, lineage
 
 from clnet.decoders_registry import DecoderRecord, Supporter
-from clnet.decoders_registry.folding import Tiers, check_supported, fold, missing_supporters
+from clnet.decoders_registry.folding import Tiers, check_supported, fold, leaned_on
 from clnet.errors import Incompatible
 
 
@@ -77,7 +79,7 @@ def test_after_adding_supporters_nothing_leans_on_thin_air(data: st.DataObject) 
     refs = data.draw(st.sets(st.sampled_from(sorted(everyone)), min_size=1))
     chosen = [everyone[ref] for ref in refs]
     tiers = fold((), chosen)
-    extra = missing_supporters(tiers, everyone.__getitem__)
+    extra = leaned_on(chain(*tiers), everyone.__getitem__)
     served = {record.ref for record in chosen}
     assert served.isdisjoint(record.ref for record in extra)
     check_supported([*chosen, *extra])
