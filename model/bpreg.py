@@ -37,6 +37,10 @@ EYES_TO_TOP_MM = 100.0
 """From the upper edge of the eyes to the top of the head; the scale of ``bpreg`` ends at 100 with
 the eyes. An assumption for adults, taken from no measurement of ours."""
 
+ADULT_EYES = 8 / 9
+"""Height of the upper edge of the eyes in adults, whom it lies 800 mm above the pelvis' bottom. An
+assumption like the one above; the model's own slope says it of the model."""
+
 ERROR = 0.05
 """By how much its scores may be off, in body heights. An assumption, as its settings do not say."""
 

@@ -1,4 +1,4 @@
-"""Body-part models: order learned from slices alone, heights from two landmarks."""
+"""Body-part models: order learned from slices alone, heights from landmarks."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clnet.anatomy import vocabulary
 from clnet.data_catalog import PlanStore, Terms
-from clnet.data_catalog.planned_case import PlannedCase
 from clnet.decoders_registry import BodyPartRecord, Lineage, Registry
 from clnet.errors import InputError
 from clnet.model.body_part import BodyPartModel, encode_body_part_model
 from clnet.model.body_part_training import calibrate, train_body_part_model
 from clnet.model.bpreg import read_bpreg
 from clnet.model.plan import Plan
+from clnet.platform.body_landmarks import LANDMARKS, known_heights
 from clnet.platform.importing import IMPORTED, data_use
 from clnet.platform.register import code_version
 
-__all__ = ["BODY_PART_PLAN", "import_bpreg", "known_heights", "make_body_part_model"]
+__all__ = ["BODY_PART_PLAN", "import_bpreg", "make_body_part_model"]
 
 Progress = Callable[[float, str], None]
 
@@ -29,7 +27,6 @@ BODY_PART_PLAN = Plan(spacing=(6.0, 6.0, 6.0), patch_size=(48, 48, 48))
 """Grid and intensities of the slices; every encoder's scans are brought to them."""
 
 MAX_CASES = 500  # all are in memory at once
-BOTTOM, TOP = ("hip_left", "hip_right"), ("skull",)
 
 
 def make_body_part_model(
@@ -48,8 +45,8 @@ def make_body_part_model(
         seed: of weights and sampling, and of which cases are left out of very many.
 
     Raises:
-        InputError: no case shows both hips and skull whole and labelled, so that nothing says
-            where 0 and 1 are.
+        InputError: no case shows two landmarks whole and labelled, so that nothing says where
+            0 and 1 are.
     """
     every = [(store, case_id) for store in stores for case_id in store.case_ids]
     chosen = np.random.default_rng(seed).permutation(len(every))[:MAX_CASES]
@@ -62,8 +59,9 @@ def make_body_part_model(
     ]
     if not known:
         raise InputError(
-            "body-part model: no case shows both hips and skull whole, with labels of both; add "
-            "a dataset of whole bodies that has them"
+            "body-part model: nothing says where the slices lie, as no case shows two landmarks "
+            f"whole and labelled; add a dataset that has two of {', '.join(LANDMARKS)} (both hips "
+            "count as one)"
         )
     model = train_body_part_model([(image, spacing) for image in images], steps, seed, progress)
     return calibrate(model, known)
@@ -96,36 +94,3 @@ def import_bpreg(
         config={"imported_from": {"kind": "bpreg"}},
     )
     return registry.add_body_part_model(name, data, lineage)
-
-
-def known_heights(case: PlannedCase) -> NDArray[np.float64] | None:
-    """Height of every slice of a case that shows both landmarks whole, else None.
-
-    0 is the lowest slice of the hips, 1 the highest of the skull.
-    """
-    bottom, top = _slices(case, BOTTOM), _slices(case, TOP)
-    depth = case.image.shape[0]
-    if not len(bottom) or not len(top) or bottom[0] == 0 or top[-1] == depth - 1:
-        return None
-    return np.asarray((np.arange(depth) - bottom[0]) / (top[-1] - bottom[0]), dtype=np.float64)
-
-
-def _slices(case: PlannedCase, landmark: tuple[str, ...]) -> NDArray[np.intp]:
-    """Slices that hold a landmark; none unless all that belongs to it is labelled, and whole.
-
-    A label with an extent ends where an annotator stopped, not where the bone does.
-    """
-    leaves = {leaf for name in landmark for leaf in vocabulary().leaves(name)}
-    held = np.zeros(case.image.shape[0], bool)
-    labelled: set[str] = set()
-    for layer in case.contract.layers:
-        labels = np.asarray(case.labels[layer])
-        for entry in case.contract.for_layer(layer):
-            if entry.within is None and set(entry.members) <= leaves:
-                slices = (labels == entry.value).any(axis=(1, 2))
-                if slices.any():
-                    held |= slices
-                    labelled |= set(entry.members)
-    if labelled != leaves:
-        return np.array([], dtype=np.intp)
-    return np.flatnonzero(held)

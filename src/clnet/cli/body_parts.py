@@ -37,13 +37,15 @@ def train(
     name: Annotated[str, typer.Argument(help="Of the model; one that is there gets a version.")],
     dataset: Annotated[
         list[str],
-        typer.Option(help="Dataset to learn from, hips and skull labelled; may be repeated."),
+        typer.Option(
+            help="Dataset to learn from, hips, skull or vertebrae labelled; may be repeated."
+        ),
     ],
     steps: Annotated[int, typer.Option(min=1, help="Of the optimiser.")] = 1500,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and sampling.")] = 0,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Train a body-part model: the order of slices, then heights from hips and skull."""
+    """Train a body-part model: the order of slices, then heights from bones."""
     with progress("body parts") as tell:
         made = open_hub(workspace).body_parts.train(tuple(dataset), name, steps, seed, tell)
     typer.echo(made.ref)

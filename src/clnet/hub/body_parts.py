@@ -46,8 +46,8 @@ class BodyParts:
     ) -> BodyPartRecord:
         """Train a body-part model in this process, minutes on a small machine.
 
-        The order of slices is learned without labels; hips and skull, labelled in at least one
-        whole body, say where 0 and 1 are.
+        The order of slices is learned without labels. Bones of known height, labelled and whole
+        in some cases, say where 0 and 1 are: hips and skull, or vertebrae between them.
 
         Args:
             dataset: ref of one dataset or of several.
@@ -59,7 +59,7 @@ class BodyParts:
         Raises:
             NotFound: a dataset that is not there.
             Incompatible: a dataset that was withdrawn.
-            InputError: no whole body with hips and skull labelled.
+            InputError: no case with two such bones.
         """
         import torch
 
