@@ -13,7 +13,7 @@ from typing import Any
 from clnet.anatomy.mapping import LabelMapping, load_mapping
 from clnet.errors import InputError
 from clnet.platform.evaluation.comparison import CaseJob, Row, compare_case
-from clnet.platform.evaluation.layouts import WHOLE_FOLDER, Labels, find_labels
+from clnet.platform.evaluation.layouts import WHOLE_FOLDER, Labels, are_maps, find_labels
 from clnet.platform.evaluation.summary import Place, Summary, place_of, summarise
 
 __all__ = ["Evaluation", "evaluate"]
@@ -132,6 +132,10 @@ def evaluate(
         rows=tuple(row for job in work for row in rows[job.case]),
         unmatched=unmatched,
     )
+    if not found.rows:
+        raise InputError(
+            f"{reference} and {prediction}: the mapping names no anatomy, so nothing is compared"
+        )
     if len(found.problems) == len(work):
         case, reason = next(iter(found.problems.items()))
         raise InputError(
@@ -148,6 +152,13 @@ def _paired(
     tolerance_mm: float,
 ) -> tuple[list[CaseJob], tuple[str, ...]]:
     expected, found = find_labels(reference, mapping), find_labels(prediction, other)
+    expected, found = (
+        find_labels(folder, meanings, as_maps=True) if are_maps(own, besides) else own
+        for folder, meanings, own, besides in (
+            (reference, mapping, expected, found),
+            (prediction, other, found, expected),
+        )
+    )
     if WHOLE_FOLDER in expected or WHOLE_FOLDER in found:
         expected, found = _as_one_case(reference, expected, prediction, found)
     work = [

@@ -13,7 +13,7 @@ A folder that is itself one case of masks or of results is taken as such. NIfTI,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,15 @@ from clnet.data_catalog.volume import read_volume
 from clnet.errors import CaseRejected, InputError, NotFound
 from clnet.platform.evaluation.labelled_scan import Grid, LabelledScan, Part
 
-__all__ = ["Labels", "MapLabels", "MaskLabels", "ResultLabels", "find_labels"]
+__all__ = [
+    "WHOLE_FOLDER",
+    "Labels",
+    "MapLabels",
+    "MaskLabels",
+    "ResultLabels",
+    "are_maps",
+    "find_labels",
+]
 
 INDEX = "labels.json"
 MAX_INDEX_BYTES = 8 * 2**20
@@ -131,8 +139,15 @@ class ResultLabels:
 Labels = MapLabels | MaskLabels | ResultLabels
 
 
-def find_labels(folder: Path, mapping: LabelMapping | None) -> dict[str, Labels]:
+def find_labels(
+    folder: Path, mapping: LabelMapping | None, *, as_maps: bool = False
+) -> dict[str, Labels]:
     """The cases of a folder by id, in whichever layout they are.
+
+    Args:
+        folder: of the cases, or of one case.
+        mapping: what labels mean.
+        as_maps: whether its files are label maps even where all their names are anatomies'.
 
     Raises:
         NotFound: no such folder, or nothing in it.
@@ -144,7 +159,7 @@ def find_labels(folder: Path, mapping: LabelMapping | None) -> dict[str, Labels]
     if (folder / INDEX).is_file():
         return {WHOLE_FOLDER: ResultLabels(folder)}
     files = volumes_in(folder)
-    if files and all(_known(name, meanings) for name in files):
+    if files and not as_maps and all(_known(name, meanings) for name in files):
         return {WHOLE_FOLDER: MaskLabels(files, meanings)}
     found: dict[str, Labels] = {}
     for case in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -155,7 +170,7 @@ def find_labels(folder: Path, mapping: LabelMapping | None) -> dict[str, Labels]
         masks = volumes_in(inner if inner.is_dir() else case)
         if masks and not case.name.startswith("."):
             found[case.name] = MaskLabels(masks, meanings)
-    if files and not any(key.isdecimal() for key in meanings.meanings):
+    if files and not _explains_values(meanings):
         raise InputError(
             f"{folder}: {next(iter(files.values())).name} is a label map; say what its values "
             "mean: --mapping FILE with lines such as `1: liver`"
@@ -170,6 +185,34 @@ def find_labels(folder: Path, mapping: LabelMapping | None) -> dict[str, Labels]
             "or folders that `clnet segment` wrote"
         )
     return dict(sorted(found.items()))
+
+
+def are_maps(found: Mapping[str, Labels], others: Mapping[str, Labels]) -> bool:
+    """Whether what was taken for one case of masks is label maps of cases named like anatomies.
+
+    ``C1`` and ``T1`` name vertebrae, and cases. With a mapping that explains values they are
+    cases, unless what they are compared with is one case of another name.
+
+    Args:
+        found: the cases of a folder.
+        others: of the folder that it is compared with.
+    """
+    files = _unexplained_masks(found)
+    if not files:
+        return False
+    return len(others) != 1 or bool(_unexplained_masks(others)) or bool(files & others.keys())
+
+
+def _unexplained_masks(found: Mapping[str, Labels]) -> set[str]:
+    """Masks that a mapping does not name, though it explains values."""
+    one = found.get(WHOLE_FOLDER)
+    if not isinstance(one, MaskLabels) or not _explains_values(one.mapping):
+        return set()
+    return one.files.keys() - one.mapping.meanings.keys()
+
+
+def _explains_values(mapping: LabelMapping) -> bool:
+    return any(key.isdecimal() for key in mapping.meanings)
 
 
 def _known(name: str, mapping: LabelMapping) -> bool:

@@ -173,6 +173,37 @@ def test_names_of_others_are_explained_by_a_mapping(tmp_path: Path) -> None:
     assert scores.rows["a", "liver"]["status"] == "evaluated"
 
 
+@pytest.mark.parametrize("names", [("s1",), ("s1", "t2", "C3")])
+def test_cases_may_be_named_like_vertebrae(
+    tmp_path: Path, mapping: Path, names: tuple[str, ...]
+) -> None:
+    for name in names:
+        save(tmp_path / "truth" / f"{name}.nii.gz", boxes((1, (2, 2, 2))))
+        save(tmp_path / "found" / f"{name}.nii.gz", boxes((2, (2, 2, 2))))
+    scores = evaluate(tmp_path, "--mapping", mapping)
+    assert {case for case, _ in scores.rows} == set(names)
+    assert scores.summary["anatomies"].keys() == {"kidney", "liver", "spleen"}
+    assert float(scores.rows[names[0], "liver"]["dsc"]) == 0
+
+
+@pytest.mark.parametrize("side", ["truth", "found"])
+def test_one_case_of_masks_is_compared_with_a_label_map(
+    tmp_path: Path, mapping: Path, side: str
+) -> None:
+    other = {"truth": "found", "found": "truth"}[side]
+    save(tmp_path / side / "liver.nii.gz", boxes((1, (2, 2, 2))))
+    save(tmp_path / side / "spleen.nii.gz", boxes((1, (12, 12, 2))))
+    save(tmp_path / other / "case.nii.gz", boxes((1, (2, 2, 2)), (2, (12, 12, 2))))
+    scores = evaluate(tmp_path, "--mapping", mapping)
+    assert [float(scores.rows["case", name]["dsc"]) for name in ("liver", "spleen")] == [1, 1]
+
+
+def test_a_mapping_that_names_no_anatomy_is_an_error(maps: Path, tmp_path: Path) -> None:
+    (tmp_path / "ignored.yaml").write_text("1: ignore\n2: ignore\n", encoding="utf-8")
+    with pytest.raises(clnet.InputError, match="names no anatomy"):
+        evaluate(tmp_path, "--mapping", tmp_path / "ignored.yaml")
+
+
 def test_a_whole_is_compared_with_the_union_of_its_parts(tmp_path: Path, mapping: Path) -> None:
     save(tmp_path / "truth" / "a.nii.gz", boxes((3, (2, 2, 2)), (3, (12, 2, 2))))
     save(tmp_path / "found" / "a" / "kidney_left.nii.gz", boxes((1, (2, 2, 2))))
