@@ -176,7 +176,7 @@ def _ask(
     broken = {fault.sha256: fault.reason for fault in faults}
     foundation = broken.get(release.encoder_sha256)
     sound = [decoder for decoder in members if decoder.sha256 not in broken]
-    networks = None
+    networks: dict[str, ProbedNetworks] = {}  # by device: a child may be probed on another
     checks = []
     for done, decoder in enumerate(members, start=1):
         damage = foundation or broken.get(decoder.sha256) or broken.get(decoder.probe_sha256 or "")
@@ -186,9 +186,10 @@ def _ask(
             told = "no probe travels with it, so what it answers is not known"
             checks.append(_check(decoder, "no probe", "artefact hash", told))
         else:
-            if networks is None:
-                networks = _networks(registry, release, sound, _device_of(registry, decoder))
-            checks.append(_answer(registry, decoder, networks))
+            device = _device_of(registry, decoder)
+            if device not in networks:
+                networks[device] = _networks(registry, release, sound, device)
+            checks.append(_answer(registry, decoder, networks[device]))
         if progress is not None:
             progress(done / len(members), decoder.ref)
     return tuple(checks)
