@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_release import add_decoder
 from typer.testing import CliRunner
 
 import clnet
 from clnet.cli import app
 from clnet.model.artefact import decode_decoder, decode_encoder
+from clnet.model.numerics import numerics_class, threads
 from clnet.model.probe import Probe, ProbedNetworks, decode_probe, encode_probe, make_probe
 
 
@@ -71,6 +73,19 @@ def test_a_fresh_release_answers_to_the_bit(probed: clnet.Hub) -> None:
     assert code == 0
     assert "release first verified" in text
     assert "artefacts: 6 of 6 whole" in text  # encoder, body-part model, two decoders, two probes
+
+
+def test_the_shipped_starter_answers_to_the_bit_where_it_can(tmp_path: Path) -> None:
+    with clnet.connect(tmp_path) as hub:
+        hub.releases.import_("starter")
+        found = hub.releases.verify("starter")
+    assert found.ok
+    assert len(found.decoders) == 18
+    with threads(1):  # as the probes were made
+        here = {name: numerics_class(torch.device("cpu"), name) for name in ("float32", "bfloat16")}
+    for check in found.decoders:
+        if check.numerics in here.values():
+            assert (check.verdict, check.checked_by) == ("identical", "output hash"), check.detail
 
 
 def test_probes_are_made_once_and_small(probed: clnet.Hub) -> None:

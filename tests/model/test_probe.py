@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from tiny_networks import TINY, make_decoder, make_encoder
 
 from clnet.anatomy.phantom import render
@@ -18,9 +19,13 @@ from clnet.model.body_part_curve import Range
 from clnet.model.plan import Plan
 from clnet.model.probe import (
     STORED_BYTES,
+    Probe,
     ProbedNetworks,
     _coarse,
+    _digest,
+    _packed,
     _stride,
+    _unpacked,
     compare,
     decode_probe,
     encode_probe,
@@ -86,6 +91,44 @@ def test_a_phantom_that_rounds_otherwise_is_another_class_and_a_new_one_is_told(
     redrawn = compare(replace(rounded, hu=probe.hu + 50), found)
     assert redrawn.outcome == "changed"
     assert "rendered otherwise" in redrawn.detail
+
+
+def rounded_otherwise(probe: Probe, found: ProbedNetworks) -> Probe:
+    """The probe as a machine made it that rounds some voxels of the phantom up or down."""
+    hu = probe.patch.render()
+    hu += np.random.default_rng(0).choice([-1, 0, 0, 0, 1], hu.shape).astype(np.int16)
+    logits = found.logits("d" * 64, hu, probe.numerics["dtype"])
+    return replace(
+        probe,
+        input_sha256=_digest(hu),
+        logits_sha256=_digest(logits.numpy()),
+        hu=torch.from_numpy(_coarse(hu, probe.stride)),
+        logits=torch.from_numpy(_coarse(logits.numpy(), probe.stride)),
+        low=torch.from_numpy(_packed(hu)),
+    )
+
+
+def test_a_phantom_that_rounds_otherwise_is_asked_as_it_was() -> None:
+    found = networks("liver")
+    made = rounded_otherwise(make_probe(found, "d" * 64), found)
+    answer = compare(decode_probe(encode_probe(made)), found)
+    assert (answer.outcome, answer.same_class, answer.difference) == ("identical", True, 0.0)
+    other = compare(made, networks("liver", seed=2))
+    assert (other.outcome, other.same_class) == ("changed", True)
+
+
+def test_low_bits_that_do_not_fit_the_input_are_not_believed() -> None:
+    found = networks("liver")
+    made = rounded_otherwise(make_probe(found, "d" * 64), found)
+    for low in (None, made.low[1:], torch.zeros_like(made.low)):
+        answer = compare(replace(made, low=low), found)
+        assert (answer.outcome, answer.same_class) == ("within tolerance", False)
+        assert "rounds otherwise" in answer.detail
+
+
+@given(hnp.arrays(np.int16, st.tuples(*[st.integers(1, 5)] * 3)))
+def test_low_bits_are_unpacked_as_they_were(hu: np.ndarray) -> None:
+    np.testing.assert_array_equal(_unpacked(_packed(hu), hu.size), hu.ravel() % 4)
 
 
 def test_the_patch_shows_what_the_decoder_segments() -> None:
