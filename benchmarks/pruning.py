@@ -1,7 +1,7 @@
 """What pruning costs and what it pays: Dice, weights, bytes and seconds.
 
     python benchmarks/pruning.py [--mode tickets|rewind] [--workspace DIR] [--out FILE]
-                                 [--recipe FILE]
+                                 [--recipe FILE] [--threads N]
 
 ``tickets``: a dense decoder is trained on phantoms, on the encoder of the shipped starter; then an
 unstructured and a structured ticket of it, each before and after compaction and as rounded to
@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from pruning_recipe import PruningRecipe, Schedule, load_recipe
 from pruning_task import Task, as_small
 from report import Target, report, table
@@ -192,7 +193,9 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, help="folder to keep the phantoms in")
     parser.add_argument("--out", type=Path, help="result file")
     parser.add_argument("--recipe", type=Path, help="instead of pruning.yaml")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, as a replica has")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     console = Console()
     recipe = load_recipe(options.recipe)
     with tempfile.TemporaryDirectory(prefix="clnet-pruning-") as folder:
