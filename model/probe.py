@@ -57,6 +57,7 @@ LOW_BYTES = 2**19
 LOW = 4
 """HU are kept modulo this, 2 bits each: enough to undo roundings of 1 HU in a rendered phantom, in
 an eighth of the bytes of the patch itself."""
+SHIFTS = np.array([0, 2, 4, 6], np.uint8)
 
 Outcome = Literal["identical", "within tolerance", "changed"]
 
@@ -323,12 +324,13 @@ def _packed(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
     """`hu` modulo 4 in C order, four voxels a byte."""
     low = (hu.ravel() % LOW).astype(np.uint8)
     four = np.pad(low, (0, -low.size % 4)).reshape(-1, 4)
-    return np.bitwise_or.reduce(four << np.array([0, 2, 4, 6], np.uint8), axis=1)
+    packed: NDArray[np.uint8] = np.bitwise_or.reduce(four << SHIFTS, axis=1)
+    return packed
 
 
 def _unpacked(packed: NDArray[np.uint8], size: int) -> NDArray[np.int16]:
     """The first `size` voxels that :func:`_packed` packed."""
-    four = packed[:, None] >> np.array([0, 2, 4, 6], np.uint8) & (LOW - 1)
+    four = packed[:, None] >> SHIFTS & (LOW - 1)
     return four.ravel()[:size].astype(np.int16)
 
 
