@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from clnet.errors import JobFailed
 from clnet.model.augmentation import augment
 from clnet.model.ema import Average
 from clnet.model.encoder import Encoder
@@ -72,12 +73,41 @@ class EncoderTraining:
             teacher.load_state(part(f"teacher.{teacher.name}."))
 
     def finish(self) -> Encoder:
-        """The encoder with its averaged weights, if any; the teachers likewise."""
+        """The encoder with its averaged weights, if any; the teachers likewise.
+
+        Raises:
+            JobFailed: weights that are not finite.
+        """
         if self.average is not None:
             self.average.copy_to(self.encoder)
         for teacher in self.teachers:
             teacher.finish()
+        networks = {"the encoder": self.encoder} | {t.name: t.decoder for t in self.teachers}
+        for name, network in networks.items():
+            if not all(torch.isfinite(value).all() for value in network.state_dict().values()):
+                raise JobFailed(
+                    f"encoder training: weights of {name} are not finite at the end: "
+                    f"{self._advice()}"
+                )
         return self.encoder
+
+    def check(self, t: int, workers: Workers) -> None:
+        """Look whether all that learns together still does, after batch `t`.
+
+        Raises:
+            JobFailed: some worker's loss of a teacher was not finite; on all workers at once.
+        """
+        device = self.encoder.device
+        if not workers.any(any(teacher.diverged for teacher in self.teachers), device):
+            return
+        lost = [t.name for t in self.teachers if workers.any(t.diverged, device)]
+        raise JobFailed(
+            f"encoder training: the loss of {', '.join(lost)} was not finite at batch {t}: "
+            f"{self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        return f"train again with a learning rate below {self.recipe.learning_rate:g}"
 
 
 def pretrain(
@@ -99,6 +129,9 @@ def pretrain(
         workers: who train together; each takes its share of every batch, and all end with the
             same weights.
         on_batch: called with `t` and the losses by teacher after each batch.
+
+    Raises:
+        JobFailed: the loss of a teacher was not finite: the encoder has nothing more to learn.
     """
     encoder, recipe = training.encoder, training.recipe
     device = encoder.device
@@ -123,6 +156,7 @@ def pretrain(
                 teacher.update(t)
             if teacher.average is not None:
                 teacher.average.update(teacher.decoder, t)
+        training.check(t, workers)
         taught = [
             (f, leaf.grad)
             for f, leaf in zip(features, leaves, strict=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clnet.decoders_registry import DatasetUse, EncoderRecord, JobRecord, Lineage, Registry
-from clnet.errors import ClnetError
+from clnet.errors import ClnetError, JobFailed
 from clnet.model.artefact import decode_encoder
 from clnet.platform.encoder_jobs import EncoderJob, plan_of, stream_of, teachers_of
 from clnet.platform.endings import end_job, reason_of
@@ -111,7 +111,10 @@ class EncoderWork:
                 logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
             ),
         )
-        trained: TrainedEncoder | None = trainer.fit().return_value  # type: ignore[attr-defined]
+        trained: TrainedEncoder | JobFailed | None
+        trained = trainer.fit().return_value  # type: ignore[attr-defined]
+        if isinstance(trained, JobFailed):
+            raise trained
         return trained
 
     def _register(
@@ -149,8 +152,11 @@ def encoder_work(record: JobRecord) -> EncoderWork:
     return EncoderWork(record.id, EncoderJob.model_validate(record.spec))
 
 
-def _train(config: dict[str, Any]) -> TrainedEncoder | None:
-    """The train loop, in every worker; the first one's result counts."""
+def _train(config: dict[str, Any]) -> TrainedEncoder | JobFailed | None:
+    """The train loop, in every worker; the first one's result counts.
+
+    A divergence is handed over, not raised: Ray would only have it repeated.
+    """
     import ray.train.torch
     import torch
 
@@ -208,6 +214,8 @@ def _train(config: dict[str, Any]) -> TrainedEncoder | None:
         )
     except Cancelled:
         return None
+    except JobFailed as error:
+        return error
     encoder = freeze(training.encoder).cpu()
     artefact = encode_encoder(encoder, plan)
     kept = {}

@@ -97,6 +97,7 @@ def train_encoder(
 
     Raises:
         Cancelled: it was.
+        JobFailed: it diverged; on all workers at once.
     """
     device = device or torch.device("cpu")
     training = EncoderTraining(

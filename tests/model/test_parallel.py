@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from clnet.anatomy import LabelContract, LabelEntry, Patch
+from clnet.errors import JobFailed
 from clnet.model.decoder import Channel, DecoderConfig, build_decoder
 from clnet.model.encoder import EncoderConfig, build_encoder
 from clnet.model.parallel import SOLO, Workers, all_workers
 from clnet.model.pretraining import EncoderTraining, pretrain
-from clnet.model.training import Recipe, Trainee
+from clnet.model.training import Patches, Recipe, Trainee
 
 TINY = EncoderConfig((4, 8), ((1, 1, 1), (2, 2, 2)), ((3, 3, 3),) * 2, (1, 1))
-LIVER = LabelContract((LabelEntry(1, "organ", ("liver",), "liver"),))
+LIVER = LabelContract((LabelEntry(1, "organ", "liver", ("liver",)),))
 
 
 def patches(t: int) -> list[Patch]:
@@ -33,14 +35,14 @@ def patches(t: int) -> list[Patch]:
     return found
 
 
-def trained(workers: Workers) -> dict[str, torch.Tensor]:
+def trained(workers: Workers, stream: Patches = patches) -> dict[str, torch.Tensor]:
     recipe = Recipe(steps=4, warm_up=0, learning_rate=1e-2)
     config = DecoderConfig("abdomen/liver", "organ", (Channel("liver", ("liver",)),), (4,), heads=1)
     decoder = build_decoder(config, TINY, 1)
     training = EncoderTraining(
         build_encoder(TINY, 0), [Trainee("abdomen/liver", decoder, recipe)], recipe
     )
-    pretrain(training, patches, workers=workers, precision="float32")
+    pretrain(training, stream, workers=workers, precision="float32")
     return training.state()
 
 
@@ -60,22 +62,40 @@ def averaged(workers: Workers) -> dict[str, torch.Tensor]:
     return {"mean.both": both.grad, "mean.one": one.grad}
 
 
+def endless(t: int) -> list[Patch]:
+    """:func:`patches`, the second without a finite voxel from batch 1 on."""
+    first, second = patches(0)
+    return [first, replace(second, image=second.image + (np.inf if t else 0.0))]
+
+
+def failed(workers: Workers) -> str:
+    try:
+        trained(workers, endless)
+    except JobFailed as error:
+        return str(error)
+    return ""
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     workers = all_workers()
     torch.save(averaged(workers) | trained(workers), f"{folder}/{rank}.pt")
+    Path(folder, f"{rank}.txt").write_text(failed(workers))
     dist.barrier()
     dist.destroy_process_group()
 
 
-def test_two_workers_average_their_gradients_and_end_with_the_same_weights(tmp_path: Path) -> None:
+def test_two_workers_average_their_gradients_and_end_alike(tmp_path: Path) -> None:
     mp.spawn(work, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert first["mean.both"].tolist() == [1.5, 1.5]
     assert first["mean.one"].tolist() == [5.0, 5.0]
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
+    for rank in range(2):  # only the second worker saw the patch
+        why = (tmp_path / f"{rank}.txt").read_text()
+        assert "abdomen/liver was not finite at batch 1" in why, rank
     alone = trained(SOLO)
     learned = "encoder.weights.stages.0.0.conv.weight"
     before = build_encoder(TINY, 0).state_dict()[learned.removeprefix("encoder.weights.")]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_networks import TINY, boxes, make_decoder, make_encoder
 
 from clnet.anatomy import LabelContract, LabelEntry
+from clnet.errors import JobFailed
 from clnet.model.decoder import Channel, Decoder, DecoderConfig, Supporter, build_decoder
 from clnet.model.encoder import build_encoder
 from clnet.model.pretraining import EncoderTraining, pretrain
@@ -225,3 +227,12 @@ def test_pretraining_teaches_the_encoder_and_resumes_bit_for_bit(stream) -> None
     assert equal(
         list(whole.finish().state_dict().values()), list(second.finish().state_dict().values())
     )
+
+
+def test_a_pretraining_ends_at_the_batch_at_which_a_teacher_diverges(stream) -> None:
+    wild = Recipe(steps=30, warm_up=0, learning_rate=1e20)
+    training = EncoderTraining(build_encoder(TINY, 0), [trainee("liver", 1, recipe=wild)], wild)
+    done: list[int] = []
+    with pytest.raises(JobFailed, match=r"liver was not finite at batch 1: .* below 1e\+20"):
+        pretrain(training, stream, precision="float32", on_batch=lambda t, losses: done.append(t))
+    assert done == [0]

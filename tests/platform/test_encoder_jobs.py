@@ -93,6 +93,21 @@ def test_a_cancelled_encoder_job_leaves_no_encoder(tmp_path: Path, local_ray: Ra
 
 
 @pytest.mark.slow
+def test_a_diverging_encoder_job_fails_at_once_and_leaves_no_encoder(
+    tmp_path: Path, local_ray: RayRuntime
+) -> None:
+    hub = furnish(tmp_path)
+    handle = enqueue_encoder(job(learning_rate=1e20, precision="float32"), hub)
+    assert run_queued(hub)
+    with pytest.raises(JobFailed, match=r"teacher/organ was not finite at batch \d+: .* below 1e"):
+        handle.wait()
+    log = EventLog(hub.job_folder(handle.id))
+    assert [event.kind for event in log].count("training") == 1, "it was tried again in vain"
+    with hub.registry() as registry:
+        assert [encoder.ref for encoder in registry.encoders()] == ["encoder/tiny@1"]
+
+
+@pytest.mark.slow
 def test_a_killed_worker_goes_on_and_ends_with_the_same_encoder(
     tmp_path: Path, local_ray: RayRuntime
 ) -> None:
@@ -120,7 +135,9 @@ def test_a_killed_worker_goes_on_and_ends_with_the_same_encoder(
     assert first.sha256 == second.sha256
 
 
-def trained(hub: Workspace, folder: Path, stop: int | None = None) -> EncoderTraining:
+def trained(
+    hub: Workspace, folder: Path, stop: int | None = None, **recipe: float
+) -> EncoderTraining:
     """The training of a job with a checkpoint in `folder`, cancelled when asked for the `stop`th
     time."""
     asked = itertools.count(1)
@@ -135,7 +152,7 @@ def trained(hub: Workspace, folder: Path, stop: int | None = None) -> EncoderTra
         PatchStream(stores, stream_of(wanted, plan, datasets, teachers)),
         network,
         teachers,
-        Recipe(steps=wanted.steps, warm_up=wanted.warm_up, ema=wanted.ema),
+        Recipe(**{"steps": wanted.steps, "warm_up": wanted.warm_up, "ema": wanted.ema} | recipe),
         widths=wanted.teacher_widths(network),
         checkpoint=folder / "checkpoint.safetensors",
         checkpoint_every=4,
@@ -155,6 +172,12 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_to_the_same_bits(
     state = halves.state()
     assert state.keys() == whole.state().keys()
     assert all(torch.equal(value, state[name]) for name, value in whole.state().items())
+
+
+def test_weights_that_are_no_numbers_are_handed_to_nobody(tmp_path: Path) -> None:
+    hub = furnish(tmp_path)
+    with pytest.raises(JobFailed, match=r"weights .* are not finite.* below 3e"):
+        trained(hub, tmp_path, steps=1, warm_up=0, learning_rate=3e37, weight_decay=11.0)
 
 
 def test_the_plan_is_shown_before_anything_is_trained(tmp_path: Path) -> None:
