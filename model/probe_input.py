@@ -105,14 +105,24 @@ class PhantomPatch:
         return cls(int(values["seed"]), (sz, sy, sx), (low, high), (cz, cy, cx), (z, y, x))
 
 
-def choose_patch(info: DecoderInfo, encoder: EncoderConfig, plan: Plan, seed: int) -> PhantomPatch:
+def choose_patch(
+    info: DecoderInfo,
+    encoder: EncoderConfig,
+    plan: Plan,
+    seed: int,
+    axes: Triple = (0, 1, 2),
+) -> PhantomPatch:
     """The patch that shows most of what a decoder segments, as small as its networks allow.
 
     It lies around the decoder's anatomies where the phantom has any, else in the middle of its
     body range, else of the body.
+
+    Args:
+        axes: for z, y and x, the axis of the network.
     """
-    size = _size(encoder, plan)
-    spacing = _triple([max(FINEST_SPACING, step) for step in plan.spacing])
+    own = _size(encoder, plan)
+    size = (own[axes[0]], own[axes[1]], own[axes[2]])
+    spacing = _triple([max(FINEST_SPACING, plan.spacing[axis]) for axis in axes])
     leaves = {m for channel in info.config.channels for m in channel.members}
     height, middle = _centre(seed, leaves, info)
     half = (size[0] / 2 + 2) * spacing[0] / SHORTEST_BODY

@@ -13,14 +13,16 @@ import numpy as np
 from clnet.anatomy import LabelContract, LabelEntry, Patch, vocabulary
 from clnet.anatomy.phantom import PHANTOM_LABELS
 from clnet.model.artefact import DecoderInfo
-from clnet.model.encoder import Encoder
+from clnet.model.encoder import Encoder, EncoderConfig
+from clnet.model.geometry import Orientation, from_canonical, orientation_from
+from clnet.model.nnunet.plan import NnunetPlan
 from clnet.model.numerics import Precision
 from clnet.model.plan import Plan
 from clnet.model.probe import SEED
 from clnet.model.probe_input import choose_patch
 from clnet.model.validation import Judged, validate
 
-__all__ = ["FOUND", "LOST", "lost_in", "phantom_scores"]
+__all__ = ["FOUND", "LOST", "lost_in", "phantom_patch", "phantom_scores"]
 
 PHANTOMS = 3
 FOUND = 0.5
@@ -37,11 +39,37 @@ def phantom_scores(
     precision: Precision = "auto",
 ) -> dict[str, dict[str, float]]:
     """Dice by anatomy of versions of one decoder in its phantoms; empty if they show none of it."""
+    found = [phantom_patch(encoder.config, plan, info, SEED + i) for i in range(PHANTOMS)]
+    batches = [[patch] for patch in found if patch is not None]
+    if not batches:
+        return {name: {} for name in versions}
+    return validate(encoder, versions, lambda t: batches[t], len(batches), precision=precision)
+
+
+def phantom_patch(encoder: EncoderConfig, plan: Plan, info: DecoderInfo, seed: int) -> Patch | None:
+    """A patch of a phantom as the network sees scans, in its own axis order, with its labels.
+
+    None if phantoms show nothing of the decoder.
+    """
+    layer = info.config.layer
     contract = _contract(info)
     if contract is None:
-        return {name: {} for name in versions}
-    batches = [[_patch(encoder, plan, info, contract, SEED + i)] for i in range(PHANTOMS)]
-    return validate(encoder, versions, lambda t: batches[t], PHANTOMS, precision=precision)
+        return None
+    frame = _frame(plan)
+    chosen = choose_patch(info, encoder, plan, seed, frame.axes)
+    phantom = chosen.phantom()
+    labels = np.zeros(chosen.size, np.uint8)
+    for value, name in phantom.names[layer].items():
+        labels[chosen.mask(phantom, name)] = value
+    z_mm = np.arange(chosen.size[0], dtype=np.float64) * chosen.spacing[0]
+    return Patch(
+        image=plan.normalise(from_canonical(chosen.cut(phantom), frame)),
+        labels={layer: from_canonical(labels, frame)},
+        contract=contract,
+        z_mm=z_mm[::-1] if frame.flips[0] else z_mm,
+        case=f"phantom-{seed}",
+        z_axis=frame.axes[0],
+    )
 
 
 def lost_in(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
@@ -65,19 +93,8 @@ def _contract(info: DecoderInfo) -> LabelContract | None:
     return LabelContract(entries) if shown else None
 
 
-def _patch(
-    encoder: Encoder, plan: Plan, info: DecoderInfo, contract: LabelContract, seed: int
-) -> Patch:
-    chosen = choose_patch(info, encoder.config, plan, seed)
-    phantom = chosen.phantom()
-    layer = info.config.layer
-    labels = np.zeros(chosen.size, np.uint8)
-    for value, name in phantom.names[layer].items():
-        labels[chosen.mask(phantom, name)] = value
-    return Patch(
-        image=plan.normalise(chosen.cut(phantom)),
-        labels={layer: labels},
-        contract=contract,
-        z_mm=np.arange(chosen.size[0], dtype=np.float64) * chosen.spacing[0],
-        case=f"phantom-{seed}",
-    )
+def _frame(plan: Plan) -> Orientation:
+    """How the network's axes lie to those of a phantom, which is stored in LPS."""
+    if isinstance(plan, NnunetPlan):
+        return plan.frame(orientation_from("LPS"))
+    return Orientation((0, 1, 2), (False, False, False))
