@@ -6,7 +6,9 @@ segmentation", Supplementary Note 2: target spacing, intensity scheme, patch and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +17,21 @@ from clnet.errors import InputError
 from clnet.model.encoder import EncoderConfig
 from clnet.model.plan import Plan
 
-__all__ = ["Intensity", "network_for", "plan_for", "target_spacing"]
+__all__ = [
+    "Foreground",
+    "Intensity",
+    "network_for",
+    "plan_for",
+    "pool_intensities",
+    "target_spacing",
+]
 
 ANISOTROPY = 3.0
 ANISOTROPIC_PERCENTILE = 10.0
 MIN_EDGE = 4  # voxels of the coarsest features
 CONVS = 2
+CLIPPED = 0.005
+"""Share of the labelled voxels that clipping cuts off at either end."""
 
 Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
@@ -36,6 +47,68 @@ class Intensity:
     high: float
 
 
+@dataclass(frozen=True, slots=True)
+class Foreground:
+    """HU of the labelled voxels of one dataset.
+
+    Attributes:
+        cases: of the dataset.
+        mean, std: of the voxels.
+        low, median, high: percentiles 0.5, 50 and 99.5.
+    """
+
+    cases: int
+    mean: float
+    std: float
+    low: float
+    median: float
+    high: float
+
+    def share_below(self, hu: float) -> float:
+        """About how much of it is not denser than `hu`.
+
+        From the median outwards each half counts as half of a normal distribution, through its
+        percentile.
+        """
+        reach = self.median - self.low if hu < self.median else self.high - self.median
+        if not reach:
+            return float(hu >= self.median)
+        normal = NormalDist()
+        return normal.cdf((hu - self.median) / reach * normal.inv_cdf(1 - CLIPPED))
+
+
+def pool_intensities(datasets: Sequence[Foreground]) -> Intensity:
+    """Intensities of several datasets together; each of their cases weighs the same.
+
+    As with nnU-Net, which draws equally many voxels of every case: large scans and small ones
+    count alike. Of a dataset only three percentiles are known, so those of the pool are exact
+    where the datasets are alike or one alone, else as good as :meth:`Foreground.share_below`;
+    they never lie outside what the datasets have.
+    """
+    cases = np.array([one.cases for one in datasets], dtype=np.float64)
+    weights = cases / cases.sum()
+    mean = float(weights @ [one.mean for one in datasets])
+    square = float(weights @ [one.std**2 + (one.mean - mean) ** 2 for one in datasets])
+
+    def percentile(share: float) -> float:
+        below = min(one.low for one in datasets)
+        above = max(one.high for one in datasets)
+        while above - below > 1e-3:
+            middle = (below + above) / 2
+            if float(weights @ [one.share_below(middle) for one in datasets]) < share:
+                below = middle
+            else:
+                above = middle
+        return round(float(above), 2)
+
+    return Intensity(
+        mean=round(mean, 2),
+        std=round(max(square**0.5, 1.0), 2),
+        low=percentile(CLIPPED),
+        high=percentile(1 - CLIPPED),
+    )
+
+
 def target_spacing(spacings: NDArray[np.float64], shapes: NDArray[np.int64]) -> Spacing:
     """Voxel size in mm that scans are resampled to: the median, finer along a coarse axis.
 
@@ -43,7 +116,7 @@ def target_spacing(spacings: NDArray[np.float64], shapes: NDArray[np.int64]) -> 
         spacings, shapes: of every case, ``(N, 3)`` as (z, y, x).
     """
     target = np.median(spacings, axis=0)
-    sizes = np.median(shapes * spacings / target, axis=0)
+    sizes = np.median(shapes, axis=0)  # as stored: nnU-Net does not resample them for this
     worst = int(np.argmax(target))
     others = [axis for axis in range(3) if axis != worst]
     coarse = target[worst] > ANISOTROPY * target[others].max()
@@ -109,24 +182,31 @@ def network_for(plan: Plan, *, features: int = 32, max_features: int = 320) -> E
 def _stages(patch: Triple, spacing: Spacing) -> list[tuple[Triple, Triple]]:
     """Stride and kernel of every stage, finest first.
 
-    An axis is halved while it stays at `MIN_EDGE` voxels or more and is not coarser than twice
-    the finest axis that can be halved; it is convolved once it is within that factor.
+    An axis is halved while it stays at `MIN_EDGE` voxels or more and is not as coarse as twice
+    the finest axis that can be halved; one alone only while it stays at 1.5 times that, the first
+    time apart: a network needs two scales. An axis is convolved once it is within that factor of
+    the finest, and in the coarsest stage.
     """
     size, mm = np.array(patch), np.array(spacing, dtype=np.float64)
-    convolved = mm / mm.min() <= 2
-    stages = [((1, 1, 1), _kernel(convolved))]
+    convolved = mm / mm.min() < 2
+    strides: list[Triple] = [(1, 1, 1)]
+    kernels = [_kernel(convolved)]
     while True:
         able = size >= 2 * MIN_EDGE
         if not able.any():
             break
         able &= mm / mm[able].min() < 2
+        if able.sum() == 1 and size[able] < 3 * MIN_EDGE and len(strides) > 1:
+            break
         size, mm = np.where(able, size // 2, size), np.where(able, mm * 2, mm)
-        convolved |= mm / mm.min() <= 2
+        convolved |= mm / mm.min() < 2
         z, y, x = (2 if halved else 1 for halved in able)
-        stages.append(((z, y, x), _kernel(convolved)))
-    if len(stages) < 2:
+        strides.append((z, y, x))
+        kernels.append(_kernel(convolved))
+    kernels[-1] = (3, 3, 3)
+    if len(strides) < 2:
         raise InputError(f"plan: patches of {patch} are too small for a network of two scales")
-    return stages
+    return list(zip(strides, kernels, strict=True))
 
 
 def _kernel(convolved: NDArray[np.bool_]) -> Triple:

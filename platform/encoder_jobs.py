@@ -16,7 +16,7 @@ from clnet.errors import InputError, NotFound
 from clnet.model.decoder import check_decoder
 from clnet.model.encoder import EncoderConfig
 from clnet.model.plan import Plan
-from clnet.model.planning import Intensity, network_for, plan_for
+from clnet.model.planning import Foreground, network_for, plan_for, pool_intensities
 from clnet.platform.encoders import Teacher
 from clnet.platform.events import EventLog
 from clnet.platform.jobs import JobHandle
@@ -125,26 +125,13 @@ def plan_of(job: EncoderJob, datasets: list[Dataset], registry: Registry) -> Pla
 def _planned(job: EncoderJob, datasets: list[Dataset], registry: Registry) -> Plan:
     records = [record for dataset in datasets for record in dataset.manifest.cases]
     found = [_foreground(dataset, registry) for dataset in datasets]
-    measured = [one for one in found if one]
+    measured = [one for one in found if one is not None]
     if not measured:
         raise InputError(f"{', '.join(job.dataset)}: no labelled voxel to learn from")
-    voxels = np.array([one["voxels"] for one in measured], dtype=np.float64)
-
-    def pooled(values: list[float]) -> float:
-        return float(np.average(values, weights=voxels))
-
-    mean = pooled([one["mean"] for one in measured])
-    square = pooled([one["std"] ** 2 + (one["mean"] - mean) ** 2 for one in measured])
-    intensity = Intensity(
-        mean=round(mean, 2),
-        std=round(max(square**0.5, 1.0), 2),
-        low=float(min(one["p0.5"] for one in measured)),
-        high=float(max(one["p99.5"] for one in measured)),
-    )
     plan = plan_for(
         np.array([record.spacing for record in records], dtype=np.float64),
         np.array([record.shape for record in records], dtype=np.int64),
-        intensity,
+        pool_intensities(measured),
         patch_voxels=job.patch_voxels,
         spacing=job.spacing,
     )
@@ -153,8 +140,9 @@ def _planned(job: EncoderJob, datasets: list[Dataset], registry: Registry) -> Pl
     return Plan.from_dict(plan.to_dict() | {"patch_size": job.patch_size})
 
 
-def _foreground(dataset: Dataset, registry: Registry) -> dict[str, float]:
-    """Intensities of a dataset's labelled voxels: as recorded, or measured now."""
+def _foreground(dataset: Dataset, registry: Registry) -> Foreground | None:
+    """Intensities of a dataset's labelled voxels, as recorded or measured now; None if it has no
+    such voxel."""
     try:
         recorded = registry.dataset(dataset.ref).fingerprint
     except NotFound:
@@ -164,7 +152,16 @@ def _foreground(dataset: Dataset, registry: Registry) -> dict[str, float]:
         if "foreground_hu" in recorded
         else fingerprint(dataset)["foreground_hu"]
     )
-    return found
+    if not found:
+        return None
+    return Foreground(
+        cases=len(dataset.case_ids),
+        mean=found["mean"],
+        std=found["std"],
+        low=found["p0.5"],
+        median=found["p50"],
+        high=found["p99.5"],
+    )
 
 
 def teachers_of(job: EncoderJob, datasets: list[Dataset]) -> list[Teacher]:

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from clnet.errors import InputError
 from clnet.model.encoder import build_encoder
-from clnet.model.planning import Intensity, network_for, plan_for, target_spacing
+from clnet.model.plan import Plan
+from clnet.model.planning import (
+    Foreground,
+    Intensity,
+    network_for,
+    plan_for,
+    pool_intensities,
+    target_spacing,
+)
 
 CT = Intensity(mean=60.0, std=110.0, low=-900.0, high=900.0)
 
@@ -71,3 +79,93 @@ def test_no_case_and_tiny_patches_are_refused() -> None:
         plan_for(np.zeros((0, 3)), np.zeros((0, 3), int), CT, patch_voxels=64**3)
     with pytest.raises(InputError, match="at least 512"):
         plan_for(*cases((1, 1, 1), (64, 64, 64)), CT, patch_voxels=100)
+
+
+COARSE = st.sampled_from([0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0])
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    coarse=COARSE,
+    fine=st.floats(0.4, 1.2),
+    factors=st.lists(st.floats(0.5, 2.0), min_size=1, max_size=7),
+    sizes=st.lists(st.tuples(st.integers(10, 400), st.sampled_from([256, 512, 768])), min_size=7),
+)
+def test_the_target_spacing_is_nnunets(coarse, fine, factors, sizes) -> None:
+    planner = pytest.importorskip(
+        "nnunetv2.experiment_planning.experiment_planners.default_experiment_planner"
+    ).ExperimentPlanner
+    spacings = np.array([[coarse * factor, fine, fine] for factor in factors])
+    shapes = np.array([[z, yx, yx] for z, yx in sizes[: len(factors)]])
+    theirs = planner.__new__(planner)
+    theirs.overwrite_target_spacing, theirs.anisotropy_threshold = None, 3
+    theirs.dataset_fingerprint = {"spacings": spacings, "shapes_after_crop": shapes}
+    expected = theirs.determine_fullres_target_spacing()
+    assert target_spacing(spacings, shapes) == pytest.approx(tuple(expected), abs=1e-4)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    spacing=st.tuples(COARSE, st.floats(0.5, 2.0), st.floats(0.5, 2.0)),
+    depth=st.integers(8, 700),
+    voxels=st.sampled_from([48**3, 64**3, 96**3, 128**3, 160**3]),
+)
+def test_strides_and_kernels_of_a_planned_patch_are_nnunets(spacing, depth, voxels) -> None:
+    topology = pytest.importorskip(
+        "nnunetv2.experiment_planning.experiment_planners.network_topology"
+    )
+    plan = plan_for(*cases(spacing, (depth, 512, 512)), CT, patch_voxels=voxels)
+    network = network_for(plan)
+    _, strides, kernels, patch, _ = topology.get_pool_and_conv_props(
+        plan.spacing, plan.patch_size, 4, 999999
+    )
+    assert tuple(patch) == plan.patch_size
+    assert network.strides == strides
+    assert network.kernels == kernels
+
+
+def test_a_network_has_two_scales_even_where_one_axis_alone_can_be_halved() -> None:
+    plan = Plan(spacing=(10.0, 10.0, 0.5), patch_size=(8, 8, 8))
+    assert network_for(plan).strides == ((1, 1, 1), (1, 1, 2), (2, 2, 1))
+
+
+def measured(count: int, hu: np.ndarray) -> Foreground:
+    low, median, high = np.percentile(hu, (0.5, 50, 99.5))
+    return Foreground(count, float(hu.mean()), float(hu.std()), low, median, high)
+
+
+def test_intensities_of_several_datasets_are_those_of_nnunet_which_draws_alike_from_each_case() -> (
+    None
+):
+    extractor = pytest.importorskip(
+        "nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor"
+    ).DatasetFingerprintExtractor
+    rng = np.random.default_rng(0)
+    soft = [rng.normal(60, 30, (1, 30, 30, 30)) for _ in range(9)]
+    lung = [rng.normal(-850, 60, (1, 60, 60, 60))]  # one case, but many voxels
+    drawn = np.concatenate(
+        [
+            extractor.collect_foreground_intensities(np.ones_like(hu), hu)[0][0]
+            for hu in (*soft, *lung)
+        ]
+    )
+    pooled = pool_intensities([measured(9, np.stack(soft)), measured(1, np.stack(lung))])
+    expected = np.percentile(drawn, (0.5, 99.5))
+    assert (pooled.low, pooled.high) == pytest.approx(tuple(expected), abs=3)
+    assert (pooled.mean, pooled.std) == pytest.approx((drawn.mean(), drawn.std()), abs=1)
+
+
+def test_few_odd_cases_do_not_stretch_the_clip() -> None:
+    rng = np.random.default_rng(0)
+    usual, odd = measured(999, rng.normal(60, 30, 10**6)), measured(1, rng.normal(-850, 30, 10**4))
+    pooled = pool_intensities([usual, odd])
+    assert usual.low - 5 < pooled.low < usual.low
+    assert pooled.high == pytest.approx(usual.high, abs=1)
+
+
+def test_of_one_dataset_the_measured_percentiles_are_taken_as_they_are() -> None:
+    one = Foreground(3, 12.344, 99.0, -950.0, 40.0, 1200.0)
+    assert pool_intensities([one]) == Intensity(12.34, 99.0, -950.0, 1200.0)
+    assert pool_intensities([one, one]) == pool_intensities([one])
+    flat = Foreground(1, 5.0, 0.0, 5.0, 5.0, 5.0)
+    assert pool_intensities([flat, flat]) == Intensity(5.0, 1.0, 5.0, 5.0)
