@@ -18,6 +18,7 @@ __all__ = ["LabelMaps", "translate_map", "translate_masks"]
 
 MAX_ID = 65535
 MAX_VALUES = UNKNOWN - 1
+ROUNDING = 1e-6  # mm, as where extents are read
 
 Extent = tuple[float, float] | tuple[()] | None
 
@@ -92,7 +93,8 @@ def translate_masks(
     """Label maps by layer from one mask per mapping key; any non-zero voxel counts.
 
     Only the masks that are given enter the contract: a name without a mask is unknown. Where
-    two masks of a layer overlap a little, the voxels are a union of both.
+    two masks of a layer overlap a little, the voxels are a union of both. What a mask draws
+    outside the extent that it was given counts as not drawn.
 
     Args:
         masks: mapping key to mask ``(Z, Y, X)``; looked up one by one, so that they need not
@@ -119,7 +121,8 @@ def translate_masks(
         _check_ids(mask, files[key])
         for meaning in mapping.meanings[key]:
             value = values[meaning.layer][meaning]
-            stacks[meaning.layer].paint(mask, value)
+            drawn = _drawn_slices(meaning.within, len(mask), spacing_z)
+            stacks[meaning.layer].paint(mask, value, drawn)
             painted_by.setdefault((meaning.layer, value), files[key])
     maps: dict[str, NDArray[np.uint8]] = {}
     overlaps: list[Overlap] = []
@@ -206,6 +209,14 @@ def _contract(
         }
         entries += _entries(layer, assigned, extents)
     return LabelContract(tuple(entries))
+
+
+def _drawn_slices(within: Within, count: int, spacing_z: float) -> NDArray[np.intp]:
+    """Indices of the slices whose centres lie in a given extent; all of them without one."""
+    if within is None or within == "auto":
+        return np.arange(count)
+    z_mm = np.arange(count) * spacing_z
+    return np.flatnonzero((z_mm >= within[0] - ROUNDING) & (z_mm <= within[1] + ROUNDING))
 
 
 def _extent(within: Within, slices: NDArray[np.intp], spacing_z: float) -> Extent:

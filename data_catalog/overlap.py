@@ -80,14 +80,14 @@ class MaskStack:
         self._allocate = allocate
         self._grid: NDArray[np.uint8] | NDArray[np.uint16] | None = None
 
-    def paint(self, mask: NDArray[Any], value: int) -> None:
-        """Let label `value` claim the voxels of `mask` above 0, ``(Z, Y, X)``."""
+    def paint(self, mask: NDArray[Any], value: int, slices: NDArray[np.intp]) -> None:
+        """Let label `value` claim the voxels of `mask` above 0, ``(Z, Y, X)``, on these slices."""
         if self._grid is None:
             self._grid = self._allocate(mask.shape, np.uint8)
-        for z, plane in enumerate(mask):
-            self._paint(z, plane > 0, value)
+        for z in slices:
+            self._paint(z, mask[z] > 0, value)
 
-    def _paint(self, z: int, inside: NDArray[np.bool_], value: int) -> None:
+    def _paint(self, z: np.intp, inside: NDArray[np.bool_], value: int) -> None:
         assert self._grid is not None
         before = self._grid[z][inside]
         seen = np.flatnonzero(np.bincount(before, minlength=1)).tolist()

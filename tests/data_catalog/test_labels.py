@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_scans import SPACING, TERMS, organs, save, scan
 
-from clnet.anatomy import LabelContract, load_mapping
+from clnet.anatomy import LabelContract, Patch, load_mapping
 from clnet.data_catalog import CaseSource, Catalog
 from clnet.data_catalog.labels import translate_map, translate_masks
+from clnet.model.decoder import Channel
+from clnet.model.supervision import supervise
 
 
 def translate(ids: Any, mapping: dict[Any, Any]) -> tuple[dict[str, Any], LabelContract]:
@@ -92,6 +96,32 @@ def test_masks_of_different_layers_may_overlap() -> None:
     maps, _, _ = translate_masks(masks, {k: k for k in masks}, mapping, SPACING[0])
     np.testing.assert_array_equal(maps["organ"], mask)
     np.testing.assert_array_equal(maps["bone"], mask)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ends=st.tuples(st.integers(-1, 20), st.integers(-1, 20)).map(sorted),
+    column=st.integers(0, 19),
+)
+def test_where_masks_overlap_an_extent_counts_for_its_own_label_only(
+    ends: list[int], column: int
+) -> None:
+    liver, spleen = (np.zeros((20, 20, 20), np.uint8) for _ in range(2))
+    liver[2:18, :12], spleen[4:18, 12:] = 1, 1
+    spleen[4:18, 11, column] = 1  # a rough border
+    extent = [ends[0] * 5.0, ends[1] * 5.0]
+    mapping = load_mapping({"liver": "liver", "spleen": {"exact": "spleen", "within": extent}})
+    masks = {"liver": liver, "spleen": spleen}
+    maps, contract, _ = translate_masks(masks, {k: k for k in masks}, mapping, 5.0)
+    z_mm = np.arange(20) * 5.0
+    patch = Patch(np.zeros(liver.shape, np.float32), maps, contract, z_mm, "case")
+    channels = (Channel("liver", ("liver",)), Channel("spleen", ("spleen",)))
+    background, as_liver, _ = supervise([patch], "organ", channels).allowed[0].numpy()
+    drawn = ((z_mm >= extent[0]) & (z_mm <= extent[1]))[:, None, None]
+    outside = (liver > 0) & ~drawn
+    assert as_liver[liver > 0].all()
+    assert not background[(liver > 0) | ((spleen > 0) & drawn)].any()
+    np.testing.assert_array_equal(maps["organ"][outside], 1)
 
 
 @pytest.mark.parametrize("form", ["map", "masks"])
