@@ -15,7 +15,8 @@ class Average:
 
     ``average = momentum * average + (1 - momentum) * weights`` with the momentum warmed up as
     ``min(momentum, (1 + t) / (10 + t))``, so that the first steps are not held back by the
-    initialisation. `t` counts batches of the stream, skipped ones included.
+    initialisation. `t` counts batches of the stream, skipped ones included. What counts, as a
+    batch norm does, has no average and is taken as it is.
     """
 
     def __init__(self, module: nn.Module, momentum: float, *, warm_up: bool = True) -> None:
@@ -28,7 +29,10 @@ class Average:
         """Take in the weights after batch `t`."""
         momentum = min(self.momentum, (1 + t) / (10 + t)) if self.warm_up else self.momentum
         for name, value in module.state_dict().items():
-            self.weights[name].lerp_(value, 1 - momentum)
+            if value.is_floating_point():
+                self.weights[name].lerp_(value, 1 - momentum)
+            else:
+                self.weights[name].copy_(value)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Continue from saved averages."""

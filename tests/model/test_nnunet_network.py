@@ -18,6 +18,7 @@ from nnunet_reference import (
     tiny_plans,
     write_result,
 )
+from tiny_networks import boxes
 
 from clnet.errors import Incompatible
 from clnet.model.artefact import (
@@ -28,11 +29,13 @@ from clnet.model.artefact import (
     encode_encoder,
 )
 from clnet.model.channel_ticket import draw_scoped_ticket
-from clnet.model.decoder import Channel, DecoderConfig, build_decoder
+from clnet.model.decoder import Channel, DecoderConfig, build_decoder, make_decoder
+from clnet.model.encoder import freeze
 from clnet.model.footprint import compare_footprints
 from clnet.model.nnunet.folder import ImportedNetwork, read_result_folder
 from clnet.model.nnunet.network import NnunetEncoderConfig
 from clnet.model.ticket import apply_ticket
+from clnet.model.training import Recipe, Trainee, train_pack
 
 GROUP = "imported/tiny"
 
@@ -127,3 +130,29 @@ def test_what_is_not_on_the_list_is_not_built(change: dict[str, object], named: 
 def test_other_networks_are_refused_by_name(name: str) -> None:
     with pytest.raises(Incompatible, match="PlainConvUNet and ResidualEncoderUNet"):
         NnunetEncoderConfig.of(name, tiny_architecture()["arch_kwargs"])
+
+
+def test_a_decoder_with_batch_norms_is_averaged_and_its_counters_are_kept() -> None:
+    architecture = tiny_architecture()
+    arguments = architecture["arch_kwargs"] | {"norm_op": "torch.nn.modules.batchnorm.BatchNorm3d"}
+    network = NnunetEncoderConfig.of(architecture["network_class_name"], arguments)
+    config = DecoderConfig(
+        GROUP,
+        "organ",
+        (Channel("liver", ("liver",)),),
+        widths=network.features[:-1],
+        kernels=network.kernels[:-1],
+        heads=2,
+        kind="nnunet",
+    )
+    trainee = Trainee(GROUP, make_decoder(config, network), Recipe(steps=3, ema=0.9))
+    train_pack(freeze(network.make()), [trainee], boxes)
+    assert trainee.average is not None
+    counters = {
+        name: value
+        for name, value in trainee.decoder.state_dict().items()
+        if not value.is_floating_point()
+    }
+    assert {int(value) for value in counters.values()} == {3}
+    assert all(torch.equal(trainee.average.weights[name], v) for name, v in counters.items())
+    assert all(torch.isfinite(value).all() for value in trainee.finish().state_dict().values())
