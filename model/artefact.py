@@ -2,7 +2,8 @@
 
 Pruned weights are stored as survivors (:mod:`clnet.model.survivors`); what was stored is what
 comes back, to the bit. Nothing is unpickled. Format 1 kept a bitmap of survivors for each weight;
-it is read still, and written where nothing is pruned.
+it is read still, and written where nothing is pruned. Format 2 kept the values of survivors as
+they are; it is read still.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ __all__ = [
     "unpack_artefact",
 ]
 
-PLAIN, SPARSE = 1, 2
-"""Formats: tensors by name; one list of survivors for all of them."""
+PLAIN, SPARSE = 1, 3
+"""Formats: tensors by name; one list of survivors for all of them, with their values coded."""
 
 BITMAP, VALUES = ".survivors", ".values"
 SPARSE_BELOW = 0.9
@@ -156,7 +157,12 @@ def decode_encoder(data: bytes) -> tuple[Encoder, Plan]:
 
 
 def encode_decoder(decoder: Decoder, info: DecoderInfo) -> bytes:
-    """A decoder as bytes; pruned weights take little, float16 numbers half."""
+    """A decoder as bytes; pruned weights take little, float16 numbers half.
+
+    With 95 % of the weights cut these are at most 6.5 % of the dense float32 bytes, or 4 % where
+    all weights are float16 numbers, from about 28,000 parameters on; smaller decoders take more,
+    as what describes them (a kilobyte, and more with many anatomies) does not shrink.
+    """
     state = {name: value.detach().cpu() for name, value in decoder.state_dict().items()}
     survivors = sum(int((value != 0).sum()) for value in state.values())
     total = sum(value.numel() for value in state.values())

@@ -2,6 +2,7 @@
 
 At 5 % survivors a bit mask costs 1 bit a weight, gaps cost 0.29 (the entropy is 0.286). Values
 are float32, or float16 where every one of them is a float16 number: nothing is ever rounded.
+They are coded (:mod:`clnet.model.float_code`) unless that takes more than they do.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clnet.errors import IntegrityError
+from clnet.model.float_code import decode_floats, encode_floats
+from clnet.model.unary import from_unary, to_unary
 
 __all__ = ["POSITIONS", "decode_survivors", "encode_survivors", "float16_exact", "round_to_float16"]
 
@@ -29,9 +32,11 @@ def encode_survivors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     flat = torch.cat([state[name].detach().cpu().flatten() for name in sorted(state)])
     survives = flat != 0
     values = flat[survives]
+    plain = values.half() if float16_exact(values) else values
+    coded = torch.from_numpy(encode_floats(plain.numpy()))
     return {
         POSITIONS: torch.from_numpy(_encode(np.flatnonzero(survives.numpy()))),
-        VALUES: values.half() if float16_exact(values) else values,
+        VALUES: min(coded, plain, key=lambda tensor: tensor.nbytes),
     }
 
 
@@ -39,11 +44,14 @@ def decode_survivors(packed: Mapping[str, Tensor], like: Mapping[str, Tensor]) -
     """Inverse of :func:`encode_survivors`; `like` has the names and shapes.
 
     Raises:
-        IntegrityError: the two tensors are missing, or do not fit the shapes.
+        IntegrityError: the two tensors are missing, damaged, or do not fit the shapes.
     """
     if packed.keys() != {POSITIONS, VALUES}:
         raise IntegrityError(f"artefact: expected survivors and values, found {sorted(packed)}")
-    values = packed[VALUES].flatten().float()
+    values = packed[VALUES].flatten()
+    if values.dtype == torch.uint8:
+        values = torch.from_numpy(decode_floats(values.numpy()))
+    values = values.float()
     total = sum(tensor.numel() for tensor in like.values())
     flat = torch.zeros(total)
     where = _decode(packed[POSITIONS].flatten().numpy(), len(values))
@@ -71,13 +79,11 @@ def _encode(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
     """One byte with the shift, the gaps' quotients in unary, their low bits."""
     gaps = np.diff(positions, prepend=-1) - 1
     shift = min(range(LARGEST_SHIFT + 1), key=lambda k: int((gaps >> k).sum()) + k * len(gaps))
-    quotients = gaps >> shift
-    unary = np.zeros(int(quotients.sum()) + len(gaps), np.uint8)
-    unary[np.cumsum(quotients + 1) - 1] = 1
     low = np.empty((len(gaps), shift), np.uint8)
     for bit in range(shift):
         low[:, bit] = (gaps >> bit) & 1
-    return np.concatenate((np.array([shift], np.uint8), np.packbits(unary), np.packbits(low)))
+    head = np.array([shift], np.uint8)
+    return np.concatenate((head, to_unary(gaps >> shift), np.packbits(low)))
 
 
 def _decode(code: NDArray[np.uint8], count: int) -> NDArray[np.int64]:
@@ -86,11 +92,11 @@ def _decode(code: NDArray[np.uint8], count: int) -> NDArray[np.int64]:
         raise IntegrityError("artefact: its list of survivors is damaged")
     shift = int(code[0])
     tail = len(code) - (count * shift + 7) // 8
-    ends = np.flatnonzero(np.unpackbits(code[1 : max(1, tail)]))
-    if tail < 1 or len(ends) != count:
+    quotients = from_unary(code[1 : max(1, tail)])
+    if tail < 1 or len(quotients) != count:
         raise IntegrityError("artefact: its list of survivors is damaged")
     low = np.unpackbits(code[tail:], count=count * shift).reshape(count, shift)
-    gaps = (np.diff(ends, prepend=-1) - 1) << shift
+    gaps = quotients << shift
     for bit in range(shift):
         gaps += low[:, bit].astype(np.int64) << bit
     positions: NDArray[np.int64] = np.cumsum(gaps + 1) - 1

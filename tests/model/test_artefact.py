@@ -25,6 +25,7 @@ from clnet.model.artefact import (
 from clnet.model.body_part_curve import Range
 from clnet.model.decoder import Channel, Decoder, DecoderConfig, build_decoder
 from clnet.model.encoder import EncoderConfig
+from clnet.model.float_code import decode_floats, encode_floats
 from clnet.model.plan import Plan
 from clnet.model.survivors import decode_survivors, encode_survivors, round_to_float16
 from clnet.model.ticket import apply_ticket, draw_ticket
@@ -56,18 +57,42 @@ def test_a_decoder_comes_back_to_the_bit(encoder, rate: float) -> None:
     assert encode_decoder(again, read) == data
 
 
-def quickly_pruned(rate: float) -> tuple[Decoder, DecoderInfo, int]:
+USUAL = EncoderConfig()
+SMALL = EncoderConfig((8, 16, 16), TINY.strides, TINY.kernels, TINY.convs)
+
+
+def quickly_pruned(
+    rate: float,
+    widths: tuple[int, ...] = (16, 16, 32, 48),
+    shape: EncoderConfig = USUAL,
+) -> tuple[Decoder, DecoderInfo, int]:
     """A decoder of the default width, and its size as dense float32."""
-    shape = EncoderConfig()
-    config = DecoderConfig("abdomen/liver", "organ", (Channel("liver", ("liver",)),))
+    config = DecoderConfig(
+        "abdomen/liver", "organ", (Channel("liver", ("liver",)),), widths, heads=2
+    )
     decoder = build_decoder(config, shape, 0)
+    for parameter in decoder.parameters():
+        if parameter.dim() == 1:  # biases and norms, as no two are alike after a training
+            torch.nn.init.normal_(parameter, std=0.3)
     apply_ticket(decoder, draw_ticket(decoder, rate))
     dense = sum(4 * p.numel() for p in decoder.parameters())
     return decoder.eval(), DecoderInfo(config, "a" * 64, shape), dense
 
 
-def test_a_decoder_at_95_percent_takes_little_without_loss() -> None:
-    decoder, about, dense = quickly_pruned(0.95)
+@pytest.mark.parametrize(
+    ("widths", "shape"),
+    [
+        ((16, 16, 32, 48), USUAL),
+        ((4, 8, 16, 32), USUAL),
+        ((2, 4, 8, 16), USUAL),
+        ((1, 2, 4, 8), USUAL),
+        ((16, 16), SMALL),
+    ],
+)
+def test_a_decoder_at_95_percent_takes_little_without_loss(
+    widths: tuple[int, ...], shape: EncoderConfig
+) -> None:
+    decoder, about, dense = quickly_pruned(0.95, widths, shape)
     exact = encode_decoder(decoder, about)
     assert len(exact) <= 0.065 * dense
     round_to_float16(decoder)
@@ -93,7 +118,8 @@ def test_survivors_come_back_to_the_bit(values: np.ndarray, keep: float, rounded
     packed = encode_survivors(state)
     again = decode_survivors(packed, state)
     assert all(torch.equal(again[name], state[name]) for name in state)
-    assert not rounded or packed["values"].dtype == torch.float16
+    kept = sum(int((value != 0).sum()) for value in state.values())
+    assert packed["values"].nbytes <= (2 if rounded else 4) * kept
 
 
 @settings(max_examples=50, deadline=None)
@@ -104,6 +130,46 @@ def test_damaged_survivors_are_refused_or_read_in_bounded_memory(code: bytes, co
     packed = {"survivors": positions, "values": torch.ones(count)}
     with contextlib.suppress(IntegrityError):
         assert decode_survivors(packed, like)["a"].shape == (5, 7)
+
+
+@settings(max_examples=100, deadline=None)
+@given(hnp.arrays(np.float32, st.integers(0, 300), elements=st.floats(width=32)), st.booleans())
+def test_coded_floats_come_back_to_the_bit(values: np.ndarray, half: bool) -> None:
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float16) if half else values
+    again = decode_floats(encode_floats(values))
+    assert again.dtype == values.dtype
+    assert again.tobytes() == values.tobytes()
+
+
+def test_all_exponents_that_there_are_can_be_coded() -> None:
+    values = np.arange(0, 2**32, 2**23, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    assert decode_floats(encode_floats(values)).tobytes() == values.tobytes()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.binary(max_size=60),
+    st.integers(0, 40),
+    st.sampled_from([b"", b"\x17\x01\x00", b"\x0a\x02\x00"]),
+)
+def test_damaged_weights_are_refused(code: bytes, count: int, head: bytes) -> None:
+    data = count.to_bytes(4, "little") + head + code
+    with contextlib.suppress(IntegrityError):
+        assert len(decode_floats(np.frombuffer(data, np.uint8))) == count
+    good = encode_floats(np.linspace(0.1, 1, count + 1, dtype=np.float32))
+    with pytest.raises(IntegrityError, match="damaged"):
+        decode_floats(good[: -1 - len(code) % len(good)])
+
+
+def test_artefacts_of_the_second_format_are_read() -> None:
+    decoder, about, _ = quickly_pruned(0.95, (16, 16), SMALL)
+    state = decoder.state_dict()
+    flat = torch.cat([state[name].flatten() for name in sorted(state)])
+    packed = encode_survivors(state) | {"values": flat[flat != 0]}  # as they were
+    again, read = decode_decoder(pack_artefact("decoder", packed, about.to_dict(), 2))
+    assert read == about
+    assert all(torch.equal(v, state[k]) for k, v in again.state_dict().items())
 
 
 def test_a_small_file_cannot_ask_for_a_huge_network() -> None:
