@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -27,6 +27,8 @@ __all__ = ["ENCODER_JOB", "EncoderJob", "enqueue_encoder", "plan_of", "stream_of
 ENCODER_JOB = "encoder"
 WIDEST = 64
 
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 class EncoderJob(BaseModel):
     """One general encoder to train on whole-body data, through a teacher decoder per layer.
@@ -40,6 +42,8 @@ class EncoderJob(BaseModel):
         patch_voxels: about as many voxels as a planned patch may have.
         features, max_features: of the finest stage, and at most.
         widths: of the teachers, finest first; by default the encoder's features, at most 64.
+        teacher_weights: layer to weight of its teacher's loss, such as ``{"gtv": 3}``; 1 for the
+            others.
         steps: batches.
         batch_size: patches of a batch, over all workers.
         workers: processes that train together (DDP); each takes its share of every batch.
@@ -67,6 +71,7 @@ class EncoderJob(BaseModel):
     features: int = Field(default=32, ge=1)
     max_features: int = Field(default=320, ge=1)
     widths: tuple[int, ...] = ()
+    teacher_weights: dict[str, Weight] = Field(default_factory=dict)
     steps: int = Field(default=50_000, ge=1)
     batch_size: int = Field(default=2, ge=1)
     workers: int = Field(default=1, ge=1)
@@ -168,7 +173,7 @@ def teachers_of(job: EncoderJob, datasets: list[Dataset]) -> list[Teacher]:
     """One teacher per layer, of every leaf that some case labels by itself.
 
     Raises:
-        InputError: none does, or all of them are held back.
+        InputError: none does, all of them are held back, or a layer without any has a weight.
     """
     leaves = {
         entry.members[0]
@@ -180,11 +185,18 @@ def teachers_of(job: EncoderJob, datasets: list[Dataset]) -> list[Teacher]:
     if not leaves:
         raise InputError(f"{', '.join(job.dataset)}: no anatomy is labelled by itself")
     layers = sorted({vocabulary()[leaf].layer for leaf in leaves})
+    idle = sorted(set(job.teacher_weights) - set(layers))
+    if idle:
+        raise InputError(
+            f"teacher_weights: {', '.join(idle)}: nothing is learned in such a layer; "
+            f"{', '.join(layers)} {'is' if len(layers) == 1 else 'are'}"
+        )
     return [
         Teacher(
             f"teacher/{layer}",
             layer,
             tuple(sorted(leaf for leaf in leaves if vocabulary()[leaf].layer == layer)),
+            job.teacher_weights.get(layer, 1.0),
         )
         for layer in layers
     ]

@@ -236,3 +236,27 @@ def test_a_pretraining_ends_at_the_batch_at_which_a_teacher_diverges(stream) -> 
     with pytest.raises(JobFailed, match=r"liver was not finite at batch 1: .* below 1e\+20"):
         pretrain(training, stream, precision="float32", on_batch=lambda t, losses: done.append(t))
     assert done == [0]
+
+
+def test_a_teacher_teaches_the_encoder_by_its_weight(stream) -> None:
+    def gradient(**weights: float) -> torch.Tensor:
+        recipe = Recipe(steps=1, warm_up=0, gradient_clip=1e9)
+        training = EncoderTraining(
+            build_encoder(TINY, 0),
+            [trainee(name, seed, recipe=recipe) for seed, name in enumerate(weights)],
+            recipe,
+            weights,
+        )
+        found: list[torch.Tensor] = []
+
+        def keep(*_: object) -> None:
+            found.extend(p.grad.flatten().clone() for p in training.encoder.parameters())
+
+        training.optimizer.register_step_pre_hook(keep)
+        pretrain(training, stream, precision="float32")
+        return torch.cat(found)
+
+    alike, liver = gradient(liver=1.0, spleen=1.0), gradient(liver=1.0)
+    threefold = gradient(liver=3.0, spleen=1.0)
+    assert liver.norm() > 0
+    torch.testing.assert_close(threefold, alike + 2 * liver, rtol=1e-4, atol=1e-5)

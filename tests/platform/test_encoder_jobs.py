@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_hub import furnish, tiny_job
+from tiny_hub import contribute, furnish, tiny_job
 
 from clnet.data_catalog import PatchStream
 from clnet.errors import InputError, JobFailed
@@ -135,13 +135,19 @@ def test_a_killed_worker_goes_on_and_ends_with_the_same_encoder(
     assert first.sha256 == second.sha256
 
 
+BOXES = job(patch_size=(16, 16, 16), dataset="site-a/boxes@1", ema=0.9)
+
+
 def trained(
-    hub: Workspace, folder: Path, stop: int | None = None, **recipe: float
+    hub: Workspace,
+    folder: Path,
+    stop: int | None = None,
+    wanted: EncoderJob = BOXES,
+    **recipe: float,
 ) -> EncoderTraining:
     """The training of a job with a checkpoint in `folder`, cancelled when asked for the `stop`th
     time."""
     asked = itertools.count(1)
-    wanted = job(patch_size=(16, 16, 16), dataset="site-a/boxes@1", ema=0.9)
     datasets = [hub.catalog().get(ref) for ref in wanted.dataset]
     teachers = teachers_of(wanted, datasets)
     with hub.registry() as registry:
@@ -180,6 +186,23 @@ def test_weights_that_are_no_numbers_are_handed_to_nobody(tmp_path: Path) -> Non
         trained(hub, tmp_path, steps=1, warm_up=0, learning_rate=3e37, weight_decay=11.0)
 
 
+def test_teachers_have_the_weights_that_their_layers_are_given(tmp_path: Path) -> None:
+    hub = furnish(tmp_path)
+    mapping = {"1": "liver", "2": "vertebra_L1", "3": "ignore", "4": "ignore"}
+    ref = contribute(hub, "site-a/two", mapping)
+    datasets = [hub.catalog().get(ref)]
+    alike = teachers_of(job(dataset=ref), datasets)
+    assert {teacher.name: teacher.weight for teacher in alike} == {
+        "teacher/bone": 1.0,
+        "teacher/organ": 1.0,
+    }
+    weighted = job(dataset=ref, patch_size=(16, 16, 16), steps=1, teacher_weights={"bone": 3})
+    training = trained(hub, tmp_path, wanted=weighted)
+    assert training.weights == {"teacher/bone": 3.0, "teacher/organ": 1.0}
+    again = EncoderJob.model_validate_json(weighted.model_dump_json())
+    assert teachers_of(again, datasets)[0].weight == 3.0
+
+
 def test_the_plan_is_shown_before_anything_is_trained(tmp_path: Path) -> None:
     furnish(tmp_path)
     with connect(tmp_path) as hub:
@@ -197,6 +220,8 @@ def test_the_plan_is_shown_before_anything_is_trained(tmp_path: Path) -> None:
         ({"patch_size": (16, 22, 22)}, r"\(16, 24, 24\) is the next"),
         ({"widths": (4,)}, "1 widths for an encoder of 3 stages; give 2"),
         ({"widths": (4, 0)}, "give 1 or more each"),
+        ({"teacher_weights": {"bone": 2.0}}, "bone: nothing is learned in such a layer; organ is"),
+        ({"teacher_weights": {"organ": 0.0}}, "greater than 0"),
     ],
 )
 def test_a_job_that_cannot_be_done_is_refused_at_once(

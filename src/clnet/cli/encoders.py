@@ -64,7 +64,7 @@ def show(
 @app.command(
     epilog="Examples: clnet encoders train whole-body --dataset ref/whole-body@1 --follow; "
     "clnet encoders train whole-body --dataset ref/whole-body@1 --set workers=4 "
-    "--set batch_size=8 --set spacing=[1.5,1.5,1.5]"
+    "--set batch_size=8 --set spacing=[1.5,1.5,1.5] --set 'teacher_weights={bone: 3}'"
 )
 def train(
     name: Annotated[str, typer.Argument(help="Of the encoder; one that is there gets a version.")],
