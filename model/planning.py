@@ -6,7 +6,7 @@ segmentation", Supplementary Note 2: target spacing, intensity scheme, patch and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -30,8 +30,8 @@ ANISOTROPY = 3.0
 ANISOTROPIC_PERCENTILE = 10.0
 MIN_EDGE = 4  # voxels of the coarsest features
 CONVS = 2
-CLIPPED = 0.005
-"""Share of the labelled voxels that clipping cuts off at either end."""
+LOWEST, HIGHEST = 0.5, 99.5  # percentiles that intensities are clipped to
+NORMAL = NormalDist()
 
 Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
@@ -54,48 +54,40 @@ class Foreground:
     Attributes:
         cases: of the dataset.
         mean, std: of the voxels.
-        low, median, high: percentiles 0.5, 50 and 99.5.
+        percentiles: percent to HU, as many as are known; 0.5 and 99.5 are.
     """
 
     cases: int
     mean: float
     std: float
-    low: float
-    median: float
-    high: float
+    percentiles: Mapping[float, float]
 
     def share_below(self, hu: float) -> float:
-        """About how much of it is not denser than `hu`.
-
-        From the median outwards each half counts as half of a normal distribution, through its
-        percentile.
-        """
-        reach = self.median - self.low if hu < self.median else self.high - self.median
-        if not reach:
-            return float(hu >= self.median)
-        normal = NormalDist()
-        return normal.cdf((hu - self.median) / reach * normal.inv_cdf(1 - CLIPPED))
+        """How much of it is not denser than `hu`; normally distributed between percentiles."""
+        percents = sorted(self.percentiles)
+        known = [self.percentiles[percent] for percent in percents]
+        deviates = [NORMAL.inv_cdf(percent / 100) for percent in percents]
+        return NORMAL.cdf(float(np.interp(hu, known, deviates, left=-np.inf, right=np.inf)))
 
 
 def pool_intensities(datasets: Sequence[Foreground]) -> Intensity:
     """Intensities of several datasets together; each of their cases weighs the same.
 
-    As with nnU-Net, which draws equally many voxels of every case: large scans and small ones
-    count alike. Of a dataset only three percentiles are known, so those of the pool are exact
-    where the datasets are alike or one alone, else as good as :meth:`Foreground.share_below`;
-    they never lie outside what the datasets have.
+    As with nnU-Net, which draws equally many voxels of every case: datasets of large scans and of
+    small ones count alike. Within a dataset it is the voxels that weigh the same. Percentiles are
+    as exact as those of the datasets are dense: fingerprints of earlier versions have three.
     """
     cases = np.array([one.cases for one in datasets], dtype=np.float64)
     weights = cases / cases.sum()
     mean = float(weights @ [one.mean for one in datasets])
     square = float(weights @ [one.std**2 + (one.mean - mean) ** 2 for one in datasets])
 
-    def percentile(share: float) -> float:
-        below = min(one.low for one in datasets)
-        above = max(one.high for one in datasets)
+    def percentile(percent: float) -> float:
+        below = min(one.percentiles[percent] for one in datasets)
+        above = max(one.percentiles[percent] for one in datasets)
         while above - below > 1e-3:
             middle = (below + above) / 2
-            if float(weights @ [one.share_below(middle) for one in datasets]) < share:
+            if float(weights @ [one.share_below(middle) for one in datasets]) < percent / 100:
                 below = middle
             else:
                 above = middle
@@ -104,8 +96,8 @@ def pool_intensities(datasets: Sequence[Foreground]) -> Intensity:
     return Intensity(
         mean=round(mean, 2),
         std=round(max(square**0.5, 1.0), 2),
-        low=percentile(CLIPPED),
-        high=percentile(1 - CLIPPED),
+        low=percentile(LOWEST),
+        high=percentile(HIGHEST),
     )
 
 

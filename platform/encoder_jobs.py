@@ -163,9 +163,7 @@ def _foreground(dataset: Dataset, registry: Registry) -> Foreground | None:
         cases=len(dataset.case_ids),
         mean=found["mean"],
         std=found["std"],
-        low=found["p0.5"],
-        median=found["p50"],
-        high=found["p99.5"],
+        percentiles={float(k[1:]): v for k, v in found.items() if k.startswith("p")},
     )
 
 

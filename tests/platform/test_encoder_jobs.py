@@ -211,6 +211,21 @@ def test_the_plan_is_shown_before_anything_is_trained(tmp_path: Path) -> None:
     assert network.features == (4, 8, 16)
 
 
+def test_cases_of_several_datasets_weigh_the_same_in_a_plan(tmp_path: Path) -> None:
+    hub = furnish(tmp_path)
+    mapping = {"1": "liver", "2": "ignore", "3": "ignore", "4": "ignore"}
+    contribute(hub, "site-a/livers", mapping)  # as many cases, a quarter of the labelled voxels
+    names = ("site-a/boxes", "site-a/livers")
+    with connect(tmp_path) as face:
+        boxes, livers = (face.encoders.plan(name, patch_voxels=16**3)[0] for name in names)
+        both, _ = face.encoders.plan(names, patch_voxels=16**3)
+    assert both.mean == pytest.approx((boxes.mean + livers.mean) / 2, abs=0.01)
+    assert livers.clip[1] < boxes.clip[1] - 100
+    # 480 HU with a deviation of 20 have an eighth of the weight: 4 % of them are above
+    assert both.clip[1] == pytest.approx(480 + 1.75 * 20, abs=5)
+    assert boxes.clip[0] >= both.clip[0] >= livers.clip[0]
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
