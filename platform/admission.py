@@ -16,6 +16,7 @@ from clnet.model.ticket import read_ticket
 from clnet.platform.choices import decoder_config, pruning_schedule, taught_to
 from clnet.platform.continuing import labels_known, older_version
 from clnet.platform.jobs import DecoderJob
+from clnet.tune_spaces.rewinding import rewind_to
 
 __all__ = ["check_job"]
 
@@ -49,6 +50,7 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
                 raise Incompatible(f"{ref} is no version of {job.decoder}")
             _check_trainable(decoder)
             if job.kind == "prune":
+                rewind_to(job.rewind, decoder, registry)
                 _check_cuts(job, decoder, registry)
     # what the cases may know; which of it the training cases show, their voxels tell later
     labels = {use.members: use.cases for dataset in datasets for use in dataset.labels}

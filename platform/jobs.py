@@ -280,6 +280,8 @@ def enqueue(jobs: Sequence[DecoderJob], workspace: Workspace) -> list[JobHandle]
     Raises:
         NotFound: a dataset, encoder, body-part model, base or supporter that is not there.
         InputError: a job that contradicts itself or its data.
+        Incompatible: parts that were not made for each other, data that was withdrawn, or earlier
+            weights to rewind to that are not here.
     """
     from clnet.platform.admission import check_job
 
@@ -309,7 +311,7 @@ def submit(
         ray: address of the Ray to use; by default the runner starts a local one.
 
     Raises:
-        NotFound, InputError: see :func:`enqueue`.
+        NotFound, InputError, Incompatible: see :func:`enqueue`.
     """
     from clnet.platform.runner import ensure_runner
 

@@ -70,19 +70,24 @@ def rewind_to(rewind: float | str | None, base: DecoderRecord, registry: Registr
     training kept, whichever those are.
 
     Raises:
-        Incompatible: the base has no such weights.
+        Incompatible: the base is pruned already, has no such weights, or came here without them.
     """
     facts: dict[str, Any] = base.lineage.config
     kept: dict[str, Any] = facts.get("rewind") or {}
     if rewind is None or rewind == "none":
         return RewindTo("none")
+    if base.ticket is not None:
+        raise Incompatible(
+            f"rewind {rewind}: {base.ref} is pruned already, and earlier weights are those of a "
+            "dense version; prune that one, or rewind to none"
+        )
     if rewind == "early":
         if not kept:
             raise Incompatible(
                 f"rewind early: {base.ref} comes with no weights that its training kept; prune a "
                 "dense version trained with rewind=epoch:k, or rewind to none"
             )
-        return RewindTo(str(kept["step"]), kept["sha256"])
+        return _kept(rewind, base, kept, registry)
     job: dict[str, Any] = facts.get("job") or {}
     if job.get("kind") != "train":
         raise Incompatible(
@@ -91,10 +96,9 @@ def rewind_to(rewind: float | str | None, base: DecoderRecord, registry: Registr
         )
     step = _step(rewind, facts["recipe"]["steps"], job["batches_per_epoch"])
     if kept.get("step") == step:
-        return RewindTo(str(step), kept["sha256"])
+        return _kept(rewind, base, kept, registry)
     if step == 0:
-        start = registry.decoder(job["start"]).sha256 if job.get("start") else None
-        return RewindTo("init", seed=job["seed"], start=start)
+        return _first(rewind, base, job, registry)
     if not kept:
         raise Incompatible(
             f"rewind {rewind}: the training of {base.ref} kept no weights; train with "
@@ -104,3 +108,29 @@ def rewind_to(rewind: float | str | None, base: DecoderRecord, registry: Registr
         f"rewind {rewind}: the training of {base.ref} kept its weights at batch {kept['step']}, "
         f"not at {step}: rewind to early for those, or train with rewind={rewind} to keep these"
     )
+
+
+def _kept(
+    rewind: float | str, base: DecoderRecord, kept: dict[str, Any], registry: Registry
+) -> RewindTo:
+    """What the base's training kept, which stays behind where the base travels."""
+    if not registry.artefacts.exists(kept["sha256"]):
+        raise Incompatible(
+            f"rewind {rewind}: the weights that the training of {base.ref} kept are not here, as "
+            "a release takes none along; prune it where it was trained, or rewind to none"
+        )
+    return RewindTo(str(kept["step"]), kept["sha256"])
+
+
+def _first(
+    rewind: float | str, base: DecoderRecord, job: dict[str, Any], registry: Registry
+) -> RewindTo:
+    """The initialisation: of the seed, and of the version that it borrowed weights from."""
+    if not job.get("start"):
+        return RewindTo("init", seed=job["seed"])
+    if job["start"] not in base.lineage.parents:  # another version may have that name here
+        raise Incompatible(
+            f"rewind {rewind}: {base.ref} began with weights of {job['start']}, which a release "
+            "does not take along; prune it where it was trained, or rewind to none"
+        )
+    return RewindTo("init", seed=job["seed"], start=registry.decoder(job["start"]).sha256)

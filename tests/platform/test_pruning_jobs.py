@@ -267,6 +267,48 @@ def test_an_epoch_that_was_not_kept_cannot_be_rewound_to(
         assigned(hub, pruning(dense, rate=0.5, rewind="epoch:1"))
 
 
+@pytest.mark.parametrize("rewind", ["init", "early", "epoch:2", 0.67])
+@pytest.mark.parametrize("scope", ["global", "channel"])
+def test_what_is_pruned_already_is_not_submitted_to_rewind(
+    hub: Workspace, dense: DecoderRecord, scope: str, rewind: float | str
+) -> None:
+    sparse = work(hub, pruning(dense, rate=0.6, scope=scope))
+    with pytest.raises(Incompatible, match=f"{sparse.ref} is pruned already"):
+        enqueue([pruning(sparse, rate=0.8, rewind=rewind)], hub)
+    assert hub.registry().jobs() == []
+    assert assigned(hub, pruning(sparse, rate=0.8, scope=scope, rewind="none")).rewind is not None
+
+
+def test_early_weights_that_a_release_left_behind_are_missed_when_a_job_is_submitted(
+    hub: Workspace, dense: DecoderRecord, tmp_path: Path
+) -> None:
+    there = furnish(tmp_path / "there")
+    with hub.registry() as here, there.registry() as other:
+        here.create_release("one", [dense.ref])
+        here.export_release("one", tmp_path / "folder")
+        other.import_release(tmp_path / "folder")
+        assert other.decoder(dense.ref).lineage.config["rewind"]
+    for rewind in ("early", "epoch:2", 0.67):
+        with pytest.raises(Incompatible, match=f"training of {dense.ref} kept are not here"):
+            enqueue([pruning(dense, rate=0.5, rewind=rewind)], there)
+    assert there.registry().jobs() == []
+    enqueue([pruning(dense, rate=0.5, rewind=rewind) for rewind in ("init", "none")], there)
+
+
+def test_first_weights_from_a_version_that_a_release_left_behind_are_missed_too(
+    hub: Workspace, dense: DecoderRecord, tmp_path: Path
+) -> None:
+    there = furnish(tmp_path / "there")
+    grown = work(hub, tiny_job(GROUP, start=dense.ref, steps=4, rewind="none", seed=5))
+    assert assigned(hub, pruning(grown, rate=0.5, rewind="init")).rewind is not None
+    with hub.registry() as here, there.registry() as other:
+        here.create_release("two", [grown.ref])
+        here.export_release("two", tmp_path / "folder")
+        other.import_release(tmp_path / "folder")
+    with pytest.raises(Incompatible, match=f"{grown.ref} began with weights of {dense.ref}"):
+        enqueue([pruning(grown, rate=0.5, rewind="init")], there)
+
+
 def test_a_fraction_rewinds_to_what_was_kept_there_and_to_nothing_else(
     hub: Workspace, dense: DecoderRecord
 ) -> None:

@@ -98,6 +98,11 @@ def test_a_search_registers_the_highest_rate_that_holds(tmp_path: Path) -> None:
             compacted = one.pruned.ticket.details["compacted"]
             assert compacted["widths"] == list(decoder.config.widths)
 
+        tuned = found[0].pruned
+        again = tiny_job(tuned.group, kind="prune", base=tuned.ref, widths=(), rate=0.95)
+        for rewind in ("init", "early", 0.5):
+            with pytest.raises(Incompatible, match=f"{tuned.ref} is pruned already"):
+                enqueue([again.model_copy(update={"rewind": rewind})], hub)
         with pytest.raises(Incompatible, match="pruned already"):
             search_pruning_rates(
                 registry,

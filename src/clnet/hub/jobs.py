@@ -33,6 +33,8 @@ class Jobs:
         Raises:
             NotFound: a dataset, encoder, body-part model, base or supporter that is not there.
             InputError: a job that contradicts itself or its data.
+            Incompatible: parts that were not made for each other, data that was withdrawn, or
+                earlier weights to rewind to that are not here.
         """
         if isinstance(job, DecoderJob):
             return submit([job], self._workspace, ray=self._ray)[0]
