@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from clnet.decoders_registry import JobRecord
-from clnet.errors import Incompatible, JobFailed
+from clnet.errors import JobFailed
+from clnet.platform.endings import end_job
 from clnet.platform.events import EventLog, JobEvent
 from clnet.platform.workspace import Workspace
 from clnet.tune_spaces.rewinding import Rewind
@@ -264,14 +265,14 @@ class JobHandle:
 
     def cancel(self) -> None:
         """Stop the job; its neighbours in a pack go on. A finished job is left as it is."""
+        from clnet.platform.runner import cancel_left_behind
+
         self._log.cancel()
-        registry = self.workspace.registry()
-        if registry.job(self.id).status == "queued":
-            try:
-                registry.update_job(self.id, status="cancelled")
-            except Incompatible:  # a runner took it meanwhile, and will see the wish
-                return
-            self._log.append("cancelled")
+        status = self.status
+        if status == "queued":
+            end_job(self.id, self.workspace, self.workspace.registry(), "cancelled")
+        elif status == "running":  # a runner that lives will see the wish
+            cancel_left_behind(self.id, self.workspace)
 
 
 def enqueue(jobs: Sequence[DecoderJob], workspace: Workspace) -> list[JobHandle]:

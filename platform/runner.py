@@ -13,13 +13,15 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 from clnet.errors import Incompatible, ServiceError
+from clnet.platform.endings import end_job, why_hopeless
 from clnet.platform.ray_runtime import RayRuntime, ray_runtime
 from clnet.platform.workspace import Workspace
 from clnet.storage import exclusive_or_none
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from clnet.platform.train_worker import Share
     from clnet.platform.work import Work
 
-__all__ = ["Runner", "ensure_runner", "run_queued"]
+__all__ = ["Runner", "cancel_left_behind", "ensure_runner", "owner_of", "run_queued"]
 
 LOCK, PID = "runner.lock", "runner.pid"
 """In the folder of the jobs: what the runner holds, and which process holds it or last did."""
@@ -80,6 +82,19 @@ def run_queued(workspace: Workspace, ray: str | None = None, idle_seconds: float
     return True
 
 
+def cancel_left_behind(job_id: str, workspace: Workspace) -> None:
+    """Cancel a job that a runner of this workspace took and died over; leave any other."""
+    with _lock(workspace) as free, workspace.registry() as registry:
+        job = registry.job(job_id)
+        if free and job.status == "running" and job.owner == owner_of(workspace):
+            end_job(job_id, workspace, registry, "cancelled")
+
+
+def owner_of(workspace: Workspace) -> str:
+    """What the registry calls the runner of a workspace, whichever process that is."""
+    return f"{socket.gethostname()}:{workspace.root}"
+
+
 class Runner:
     """Works off the queue of a workspace on a Ray that is connected.
 
@@ -91,7 +106,7 @@ class Runner:
     def __init__(self, workspace: Workspace, runtime: RayRuntime) -> None:
         self.workspace = workspace
         self.runtime = runtime
-        self.owner = f"{socket.gethostname()}:{workspace.root}"
+        self.owner = owner_of(workspace)
         self._registry = workspace.registry()
         self._taken: set[str] = set()
         self._waiting: list[Work] = []
@@ -156,8 +171,8 @@ class Runner:
             if share is None:
                 return
             work = self._waiting.pop(0)
-            for sha256 in work.needs:
-                self._share(sha256)
+            if not self._shared(work):
+                continue
             future = pool.submit(work.run, self.workspace, share, self._artefacts)
             self._running[future] = (work, share)
 
@@ -172,12 +187,27 @@ class Runner:
         gpus = self._idle.get("GPU", 0.0) - sum(share.gpus for share in shares)
         return cpus, gpus
 
-    def _share(self, sha256: str) -> None:
-        """Put an artefact into Ray's object store, which keeps one copy a node."""
+    def _shared(self, work: Work) -> bool:
+        """Put what the work reads into Ray's object store, which keeps one copy a node; False if
+        something of it cannot be had, which ends the work's jobs."""
         import ray
 
-        if sha256 not in self._artefacts:
-            self._artefacts[sha256] = ray.put(self._registry.artefact(sha256))
+        for sha256 in work.needs:
+            if sha256 in self._artefacts:
+                continue
+            try:
+                data = self._registry.artefact(sha256)
+            except Exception as error:  # noqa: BLE001 - the runner lives for the others
+                traceback.print_exc()  # into the runner's log
+                why = why_hopeless(error)
+                for job_id in work.job_ids:
+                    end_job(job_id, self.workspace, self._registry, "failed", error=why)
+                return False
+            try:
+                self._artefacts[sha256] = ray.put(data)
+            except ray.exceptions.RayError as error:
+                self._give_up(work, error)
+        return True
 
     def _collect(self) -> None:
         done, _ = wait(self._running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
@@ -187,11 +217,9 @@ class Runner:
             work, _ = self._running.pop(future)
             error = future.exception()
             if error is not None:
-                self._requeue(work, error)
-                what = f"{type(error).__name__}: {error}"
-                raise ServiceError(f"{work.name}: given up, its jobs wait again: {what}") from error
+                self._give_up(work, error)
 
-    def _requeue(self, work: Work, error: BaseException) -> None:
+    def _give_up(self, work: Work, error: BaseException) -> Never:
         """Ray itself failed under the work, which is not the jobs' fault, up to a point."""
         for job_id in work.job_ids:
             try:
@@ -201,6 +229,8 @@ class Runner:
                     self._registry.update_job(job_id, status="queued")
             except Incompatible:  # it ended before Ray did
                 continue
+        what = f"{type(error).__name__}: {error}"
+        raise ServiceError(f"{work.name}: given up, its jobs wait again: {what}") from error
 
     def _beat(self, stop: threading.Event) -> None:
         registry = self.workspace.registry()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +14,7 @@ from clnet.platform.assignment import Assignment
 from clnet.platform.delivery import Delivery
 from clnet.platform.encoder_jobs import ENCODER_JOB
 from clnet.platform.encoder_work import encoder_work
-from clnet.platform.endings import end_job, reason_of
+from clnet.platform.endings import end_job, reason_of, why_hopeless
 from clnet.platform.events import EventLog
 from clnet.platform.jobs import DECODER_JOB, DecoderJob
 from clnet.platform.pack_run import CANCELLED
@@ -103,21 +104,26 @@ def prepare(jobs: Sequence[JobRecord], workspace: Workspace, registry: Registry)
     begun: dict[str, list[Assignment]] = {}
     for job in jobs:
         log = EventLog(workspace.job_folder(job.id))
+        if log.cancelled:
+            end_job(job.id, workspace, registry, "cancelled")
+            continue
         log.append("started")
+        kept = log.folder / PACK
         try:
             if job.kind == ENCODER_JOB:
                 encoders.append(encoder_work(job))
                 continue
             assignment = resolve(job.id, DecoderJob.model_validate(job.spec), registry, catalog)
+            if kept.exists():
+                name = json.loads(kept.read_text(encoding="utf-8"))["name"]
+                begun.setdefault(name, []).append(assignment)
+            else:
+                fresh.append(assignment)
         except (ClnetError, ValueError, OSError) as error:
             end_job(job.id, workspace, registry, "failed", error=str(error))
-            continue
-        kept = log.folder / PACK
-        if kept.exists():
-            name = json.loads(kept.read_text(encoding="utf-8"))["name"]
-            begun.setdefault(name, []).append(assignment)
-        else:
-            fresh.append(assignment)
+        except Exception as error:  # noqa: BLE001 - the runner lives for the others
+            traceback.print_exc()  # into the runner's log
+            end_job(job.id, workspace, registry, "failed", error=why_hopeless(error))
     packs = form_packs(fresh)
     for pack in packs:
         for assignment in pack.assignments:

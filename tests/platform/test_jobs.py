@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 from tiny_hub import PLAN, contribute, furnish, tiny_job
 
+from clnet.decoders_registry import JobRecord
 from clnet.errors import Incompatible, InputError, NotFound
 from clnet.platform.assignment import Assignment
 from clnet.platform.delivery import Delivery
@@ -18,8 +20,10 @@ from clnet.platform.jobs import DecoderJob, Validation, enqueue
 from clnet.platform.packing import form_packs, share_out
 from clnet.platform.register import register
 from clnet.platform.resolve import resolve
-from clnet.platform.runner import run_queued
+from clnet.platform.runner import LOCK, owner_of, run_queued
+from clnet.platform.work import prepare
 from clnet.platform.workspace import Workspace
+from clnet.storage import exclusive_or_none
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +250,54 @@ def test_a_cancelled_job_never_runs(tmp_path: Path) -> None:
     handle.cancel()
     assert handle.status == "cancelled"
     assert [event.kind for event in handle.events()] == ["queued", "cancelled"]
+
+
+def claimed(hub: Workspace, owner: str) -> list[JobRecord]:
+    """All jobs that wait, as a runner takes them."""
+    with hub.registry() as registry:
+        jobs = []
+        while (job := registry.claim_job(owner)) is not None:
+            jobs.append(job)
+        return jobs
+
+
+def test_whatever_one_job_raises_it_fails_and_the_others_are_prepared(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub = furnish(tmp_path)
+    wrong, good = enqueue([tiny_job(), tiny_job("abdomen/spleen")], hub)
+    (hub.job_folder(wrong.id) / "pack.json").write_text("{}")
+    with hub.registry() as registry:
+        works = prepare(claimed(hub, "runner"), hub, registry)
+    assert [work.job_ids for work in works] == [(good.id,)]
+    assert (wrong.status, wrong.record.error) == ("failed", "KeyError: 'name'")
+    assert [event.kind for event in wrong.events()] == ["queued", "started", "failed"]
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_cancelled_job_of_a_dead_runner_ends(tmp_path: Path) -> None:
+    hub = furnish(tmp_path)
+    (handle,) = enqueue([tiny_job()], hub)
+    claimed(hub, owner_of(hub))
+    handle.cancel()
+    assert handle.status == "cancelled"
+    assert [event.kind for event in handle.events()] == ["queued", "cancelled"]
+
+
+@pytest.mark.parametrize("owner", ["this", "another"])
+def test_a_job_that_somebody_may_work_on_is_cancelled_by_whoever_does(
+    tmp_path: Path, owner: str
+) -> None:
+    hub = furnish(tmp_path)
+    handle, good = enqueue([tiny_job(), tiny_job("abdomen/spleen")], hub)
+    jobs = claimed(hub, owner_of(hub) if owner == "this" else "another:/workspace")
+    with exclusive_or_none(tmp_path / "jobs" / LOCK) if owner == "this" else nullcontext():
+        handle.cancel()
+        assert handle.status == "running"
+        with hub.registry() as registry:
+            works = prepare(jobs, hub, registry)
+    assert [work.job_ids for work in works] == [(good.id,)]
+    assert handle.status == "cancelled"
 
 
 def test_events_survive_and_are_read_in_order(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pack_work import registered
 from tiny_hub import contribute, furnish, tiny_job
 
 from clnet.errors import JobFailed
@@ -105,6 +106,21 @@ def test_cancelling_drops_one_job_of_a_pack(tmp_path: Path, local_ray: RayRuntim
     with pytest.raises(JobFailed, match="cancelled"):
         dropped.wait()
     assert kept.wait().results == ("abdomen/spleen@1",)
+
+
+def test_a_job_whose_base_is_lost_fails_and_the_others_go_on(
+    tmp_path: Path, local_ray: RayRuntime
+) -> None:
+    hub = furnish(tmp_path)
+    with hub.registry() as registry:
+        dense, _ = registered(registry, hub.catalog(), tiny_job())[0]
+        prune = tiny_job(kind="prune", base=dense.ref, widths=(), rate=0.5, stream_seed=1)
+        wrong, good = enqueue([prune, tiny_job("abdomen/spleen")], hub)
+        Path(registry.artefacts.path_hint(dense.sha256)).unlink()
+    assert run_queued(hub)
+    with pytest.raises(JobFailed, match=f"artefact {dense.sha256}: not in"):
+        wrong.wait()
+    assert good.wait().results == ("abdomen/spleen@1",)
 
 
 def test_a_killed_runner_is_replaced_and_the_pack_goes_on(tmp_path: Path) -> None:
