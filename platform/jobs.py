@@ -82,9 +82,9 @@ class DecoderJob(BaseModel):
             in updates, whose average begins with weights that are good already.
         rate: one-shot ``prune``: the fraction of the convolution weights to cut. Unless a
             `tolerance` is given the version is accepted whatever it scores; its ticket tells.
-        rates: iterative ``prune``: ascending rates, each cut from the last accepted version.
-            Without `rate` and `rates` the authors' are tried in turn, milder for narrow
-            decoders. Each recovery is as long as `epochs` or `steps` say.
+        rates: iterative ``prune``: ascending rates, each cut from the last accepted version;
+            those of 0 or less are skipped. Without `rate` and `rates` the authors' are tried in
+            turn, milder for narrow decoders. Each recovery is as long as `epochs` or `steps` say.
         scope: what competes for survival: weights of all layers together (``global``), weights
             of each ``layer``, or whole channels (``channel``), which compaction then removes so
             that the decoder becomes faster.
@@ -168,7 +168,8 @@ class DecoderJob(BaseModel):
             raise ValueError(f"{self.kind}: rate, rates, scope and weights are for prune")
         if self.rate is not None and self.rates:
             raise ValueError("prune: give one rate, or rates to try in turn")
-        if list(self.rates) != sorted(set(self.rates)):
+        cuts = [rate for rate in self.rates if rate > 0]
+        if cuts != sorted(set(cuts)):
             raise ValueError("prune: rates must ascend, each once")
         if self.kind != "train" and (
             self.widths or self.kernels or self.anatomies or self.supporters or self.start

@@ -24,7 +24,7 @@ class SearchSpace(BaseModel):
 
     Attributes:
         rates: fractions of the convolution weights to cut, ascending; each is tried one-shot
-            from the dense checkpoint.
+            from the dense checkpoint. Those of 0 or less are skipped.
         scopes: what a rate is a share of: all weights (``global``), each layer's (``layer``), or
             whole channels (``channel``); every rate is tried in every scope.
         rewind: survivors go back to weights of the dense training: its ``init``, those after
@@ -53,12 +53,15 @@ class SearchSpace(BaseModel):
 
     @field_validator("rates")
     @classmethod
-    def _ascending(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        if any(not 0 < rate < 1 for rate in rates):
-            raise ValueError("rates lie between 0 and 1")
-        if list(rates) != sorted(set(rates)):
+    def _cuts(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not rate < 1 for rate in rates):
+            raise ValueError("rates lie below 1")
+        cuts = tuple(rate for rate in rates if rate > 0)
+        if not cuts:
+            raise ValueError("every rate is 0 or less")
+        if list(cuts) != sorted(set(cuts)):
             raise ValueError("rates must ascend, each once")
-        return rates
+        return cuts
 
     @field_validator("scopes")
     @classmethod

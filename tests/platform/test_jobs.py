@@ -13,6 +13,7 @@ from tiny_hub import PLAN, contribute, furnish, tiny_job
 
 from clnet.decoders_registry import JobRecord
 from clnet.errors import Incompatible, InputError, NotFound
+from clnet.model.lottery import milder_rates
 from clnet.platform.assignment import Assignment
 from clnet.platform.delivery import Delivery
 from clnet.platform.events import EventLog
@@ -43,6 +44,7 @@ def assigned(hub: Workspace, job: DecoderJob, job_id: str = "1") -> Assignment:
         {"kind": "prune", "base": "abdomen/liver@1", "rate": 0.9, "rates": (0.8, 0.9)},
         {"kind": "prune", "base": "abdomen/liver@1", "rates": (0.9, 0.8)},
         {"kind": "prune", "base": "abdomen/liver@1", "rates": (0.9, 1.0)},
+        {"kind": "prune", "base": "abdomen/liver@1", "rates": (0.0, 0.8, 0.8)},
         {"kind": "prune", "base": "abdomen/liver@1", "scope": "voxel"},
         {"kind": "prune", "base": "abdomen/liver@1", "rewind": "epoch:x"},
         {"rates": (0.8, 0.9)},
@@ -62,6 +64,14 @@ def test_a_job_that_contradicts_itself_is_refused(wrong: dict[str, object]) -> N
     plain = {"decoder": "abdomen/liver", "dataset": "site-a/boxes", "encoder": "tiny"}
     with pytest.raises(ValidationError):
         DecoderJob.model_validate(plain | wrong)
+
+
+def test_rates_that_cut_nothing_are_skipped_in_any_order() -> None:
+    rates = milder_rates(4)
+    assert rates[:2] == (0.0, 0.0)
+    for given in (rates, (0.0, 0.0, -0.5, 0.36, 0.5)):
+        job = tiny_job(kind="prune", base="abdomen/liver@1", widths=(), rates=given)
+        assert job.rates == given
 
 
 @pytest.mark.parametrize(

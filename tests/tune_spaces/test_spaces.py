@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from clnet.errors import InputError, JobFailed, NotFound
+from clnet.model.lottery import PruningSchedule, milder_rates
 from clnet.tune_spaces.objective import merit
 from clnet.tune_spaces.search import Trial, choose
-from clnet.tune_spaces.space import list_spaces, load_space
+from clnet.tune_spaces.space import SearchSpace, list_spaces, load_space
 
 
 def trial(rate: float, dsc: float, *, finished: bool = True) -> Trial:
@@ -39,7 +40,10 @@ def test_a_space_of_ones_own_is_a_file(tmp_path: Path) -> None:
     [
         ("rates: []\nrecovery_steps: 3", "rates"),
         ("rates: [0.9, 0.8]\nrecovery_steps: 3", "ascend"),
-        ("rates: [1.5]\nrecovery_steps: 3", "between 0 and 1"),
+        ("rates: [0.0, 0.8, 0.8]\nrecovery_steps: 3", "ascend"),
+        ("rates: [1.5]\nrecovery_steps: 3", "below 1"),
+        ("rates: [.nan, 0.5]\nrecovery_steps: 3", "below 1"),
+        ("rates: [0.0, -0.5]\nrecovery_steps: 3", "every rate is 0 or less"),
         ("rates: [0.5]", "recovery_steps or recovery_epochs"),
         ("rates: [0.5]\nrecovery_steps: 3\nrecovery_epochs: 2", "recovery_steps or recovery"),
         ("rates: [0.5]\nrecovery_steps: 3\nno_such_field: 1", "no_such_field"),
@@ -52,6 +56,13 @@ def test_a_file_that_is_no_space_is_refused_by_field(tmp_path: Path, text: str, 
     file.write_text(text)
     with pytest.raises(InputError, match=field):
         load_space(file)
+
+
+def test_rates_that_cut_nothing_are_skipped() -> None:
+    assert SearchSpace(rates=(0.0, -0.2, 0.5, 0.9), recovery_steps=3).rates == (0.5, 0.9)
+    narrow = milder_rates(4)
+    space = SearchSpace(rates=narrow, recovery_steps=3)
+    assert space.rates == PruningSchedule(rates=narrow).cuts
 
 
 def test_a_space_that_is_not_there_is_not_found() -> None:
