@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from clnet.decoders_registry.datasets import ensure_datasets
-from clnet.decoders_registry.lineage import ORIGIN, add_edges
+from clnet.decoders_registry.datasets import ensure_datasets, find_dataset
+from clnet.decoders_registry.lineage import ORIGIN, add_edges, upstream
 from clnet.decoders_registry.records import Lineage
 from clnet.decoders_registry.refs import PREFIXES, Kind, Node, parse_ref
 from clnet.decoders_registry.tables import (
@@ -21,9 +21,17 @@ from clnet.decoders_registry.tables import (
     GroupRow,
     ReleaseRow,
 )
-from clnet.errors import InputError, NotFound
+from clnet.errors import Incompatible, InputError, NotFound
 
-__all__ = ["connect", "describe", "find_decoder", "find_node", "find_release"]
+__all__ = [
+    "connect",
+    "data_behind",
+    "describe",
+    "find_decoder",
+    "find_node",
+    "find_release",
+    "refuse_touched",
+]
 
 
 def find_decoder(session: Session, ref: str) -> DecoderRow:
@@ -98,9 +106,41 @@ def _look(session: Session, ref: str, kind: Kind) -> Node | None:
 def connect(
     session: Session, child: Node, lineage: Lineage, pins: Iterable[tuple[str, Node]]
 ) -> None:
-    """Link `child` to what it is pinned to, its datasets and its lineage's other parents."""
-    others = [(ORIGIN, _artefact(session, ref)) for ref in lineage.parents]
-    add_edges(session, child, [*pins, *others, *ensure_datasets(session, lineage.datasets)])
+    """Link `child` to what it is pinned to, its datasets and its lineage's other parents.
+
+    Raises:
+        Incompatible: data that went into any of these was withdrawn.
+    """
+    sources = [*pins, *((ORIGIN, _artefact(session, ref)) for ref in lineage.parents)]
+    for _, source in sources:
+        refuse_touched(session, source)
+    add_edges(session, child, [*sources, *ensure_datasets(session, lineage.datasets)])
+
+
+def data_behind(session: Session, nodes: Iterable[Node]) -> list[DatasetRow]:
+    """Every dataset version among `nodes` and what they came from, by ref."""
+    roots = list(nodes)
+    reached = {*roots, *(edge.parent for edge in upstream(session, roots))}
+    refs = sorted(node.ref for node in reached if node.kind == "dataset")
+    return [find_dataset(session, ref) for ref in refs]
+
+
+def refuse_touched(session: Session, node: Node) -> None:
+    """Look whether something new may be made from what is registered.
+
+    Raises:
+        Incompatible: data that went into it was withdrawn, however far back.
+    """
+    gone = [
+        f"{row.ref}, withdrawn since ({row.withdrawn_reason})"
+        for row in data_behind(session, [node])
+        if row.withdrawn
+    ]
+    if gone:
+        raise Incompatible(
+            f"{node.ref} learned from {', and from '.join(gone)}: nothing new is made from it; "
+            "take a version that did not, or train one without that data"
+        )
 
 
 def _artefact(session: Session, ref: str) -> Node:

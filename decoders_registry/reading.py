@@ -24,7 +24,14 @@ from clnet.decoders_registry.encoders import (
 )
 from clnet.decoders_registry.folding import leaned_on
 from clnet.decoders_registry.lineage import Touched, nested, touched, upstream
-from clnet.decoders_registry.nodes import describe, find_decoder, find_node, find_release
+from clnet.decoders_registry.nodes import (
+    data_behind,
+    describe,
+    find_decoder,
+    find_node,
+    find_release,
+    refuse_touched,
+)
 from clnet.decoders_registry.records import (
     BodyPartRecord,
     DatasetRecord,
@@ -103,6 +110,19 @@ class Reading(Core):
         with self.database.read() as session:
             refuse_withdrawn(session, dataset)
 
+    def check_source(self, ref: str, kind: Kind | None = None) -> None:
+        """See that nothing forbids to make something new from an artefact.
+
+        Args:
+            ref: a decoder version, encoder or body-part model.
+            kind: needed only where a decoder version and a dataset share a name.
+
+        Raises:
+            Incompatible: data that went into it was withdrawn, however far back.
+        """
+        with self.database.read() as session:
+            refuse_touched(session, find_node(session, ref, kind))
+
     def lineage_of(self, ref: str, kind: Kind | None = None) -> dict[str, Any]:
         """Everything that `ref` came from, nested under ``from``, down to the datasets.
 
@@ -125,9 +145,7 @@ class Reading(Core):
         """
         with self.database.read() as session:
             root = find_node(session, ref, kind)
-            reached = {root, *(edge.parent for edge in upstream(session, [root]))}
-            data = [find_dataset(session, node.ref) for node in reached if node.kind == "dataset"]
-            return unite({row.ref: row.terms for row in data})
+            return unite({row.ref: row.terms for row in data_behind(session, [root])})
 
     def touched_by(self, dataset: str) -> Touched:
         """Every encoder, body-part model, decoder and release that a dataset version went into."""

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from clnet.decoders_registry.aliases import aliased
-from clnet.decoders_registry.datasets import find_dataset
 from clnet.decoders_registry.decoders import decoder_record
 from clnet.decoders_registry.encoders import find_body_part_model, find_encoder
 from clnet.decoders_registry.folding import (
@@ -23,8 +22,8 @@ from clnet.decoders_registry.folding import (
     fold,
     leaned_on,
 )
-from clnet.decoders_registry.lineage import add_edges, upstream
-from clnet.decoders_registry.nodes import find_decoder, find_release
+from clnet.decoders_registry.lineage import add_edges
+from clnet.decoders_registry.nodes import data_behind, find_decoder, find_release
 from clnet.decoders_registry.records import DecoderRecord, Moment, Plain, Record, Sha256, now, plain
 from clnet.decoders_registry.refs import Node, check_name
 from clnet.decoders_registry.tables import (
@@ -305,6 +304,4 @@ def _data_of(
         Node("body_part_model", body_part_model.ref),
         *members,
     ]
-    parents = (edge.parent for edge in upstream(session, roots))
-    refs = {node.ref for node in parents if node.kind == "dataset"}
-    return sorted((find_dataset(session, ref) for ref in refs), key=lambda row: row.ref)
+    return data_behind(session, roots)

@@ -28,14 +28,16 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
         NotFound: something it names is not there.
         InputError: no label of its datasets teaches its anatomies, or a network or patch size that
             cannot be.
-        Incompatible: parts that were not made for each other, or data that was withdrawn.
+        Incompatible: parts that were not made for each other, or data that was withdrawn,
+            its own or what went into something that it goes on from.
     """
     if job.base is None:
         default_stratification()[job.decoder]
     encoder = registry.encoder(job.encoder)
     network = EncoderConfig.from_dict(encoder.config)
     network.check_patch(job.patch_size or Plan.from_dict(encoder.plan).patch_size)
-    registry.body_part_model(job.body_part_model)
+    registry.check_source(encoder.ref, "encoder")
+    registry.check_source(job.body_part_model, "body_part_model")
     datasets = [catalog.get(ref) for ref in job.dataset]
     for dataset in datasets:
         registry.check_usable(dataset.ref)
@@ -45,6 +47,7 @@ def check_job(job: DecoderJob, registry: Registry, catalog: Catalog) -> None:
             raise Incompatible(
                 f"{ref} was trained on {decoder.encoder_ref}, the job asks for {encoder.ref}"
             )
+        registry.check_source(ref, "decoder")
         if ref == job.base:
             if decoder.group != job.decoder:
                 raise Incompatible(f"{ref} is no version of {job.decoder}")

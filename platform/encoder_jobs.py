@@ -240,7 +240,7 @@ def enqueue_encoder(job: EncoderJob, workspace: Workspace) -> JobHandle:
             check_decoder(teacher.config(pinned.teacher_widths(network)), network)
         pinned = pinned.model_copy(update={"plan": plan.to_dict()})
         if pinned.body_part_model is not None:
-            registry.body_part_model(pinned.body_part_model)
+            registry.check_source(pinned.body_part_model, "body_part_model")
         record = registry.create_job(ENCODER_JOB, pinned.model_dump(mode="json"))
     handle = JobHandle(record.id, workspace)
     EventLog(workspace.job_folder(record.id)).append("queued", message=pinned.name)

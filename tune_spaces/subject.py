@@ -52,10 +52,12 @@ def subject_of(registry: Registry, record: DecoderRecord, space: SearchSpace) ->
     """Everything that trials of a registered dense version read.
 
     Raises:
-        Incompatible: it was pruned already, its lineage does not say what it learned from, or
-            it has no weights as the space wants them to rewind to.
+        Incompatible: it was pruned already, data that went into it was withdrawn, its lineage
+            does not say what it learned from, or it has no weights as the space wants them to
+            rewind to.
     """
     facts = record.lineage.config
+    registry.check_source(record.ref, "decoder")
     if record.ticket is not None:
         raise Incompatible(f"{record.ref} is pruned already; search from its dense version")
     if not {"job", "stream", "validation", "recipe"} <= facts.keys():

@@ -140,3 +140,23 @@ def test_nothing_new_is_released_from_withdrawn_data(shelf: Shelf) -> None:
     with pytest.raises(Incompatible, match="withdrawn"):
         shelf.registry.check_usable("site-a/ct@1")
     shelf.registry.check_usable("site-b/ct@1")
+
+
+@pytest.mark.parametrize("role", ["parents", "supporters", "parent"])
+def test_nothing_new_is_made_from_what_withdrawn_data_went_into(shelf: Shelf, role: str) -> None:
+    old = shelf.decoder("abdomen/liver", datasets=["site-a/ct@1"])
+    begins: dict[str, dict[str, Any]] = {
+        "parents": {"lineage": lineage(use("site-b/ct@1"), parents=(old.ref,))},
+        "supporters": {"supporters": [old.ref], "datasets": ["site-b/ct@1"]},
+        "parent": {"parent": old.ref, "datasets": ["site-b/ct@1"]},
+    }
+    shelf.registry.check_source(old.ref)
+    middle = shelf.decoder("abdomen/liver", "middle", **begins[role])
+    shelf.registry.withdraw_dataset("site-a/ct@1", "consent revoked")
+    for ref in (old.ref, middle.ref):
+        with pytest.raises(Incompatible, match=f"{ref} learned from site-a/ct@1, withdrawn since"):
+            shelf.registry.check_source(ref)
+    with pytest.raises(Incompatible, match="consent revoked"):
+        shelf.decoder("abdomen/liver", "late", **begins[role])
+    assert [each.ref for each in shelf.registry.decoders()] == [old.ref, middle.ref]
+    shelf.registry.check_source("encoder/starter@1")
