@@ -19,7 +19,8 @@ __all__ = ["decoder_config", "pruning_schedule", "recipe_of", "taught_to"]
 WIDTHS = (16, 16, 32, 48, 64)
 HEADS = 3
 FINEST_KERNEL, KERNEL = (1, 1, 1), (3, 3, 3)
-UPDATE_MOMENTUM = 0.99
+MOMENTUM = 0.99
+"""Of the averaged weights of prunings and updates."""
 
 
 def decoder_config(
@@ -102,13 +103,14 @@ def pruning_schedule(job: DecoderJob, base: DecoderRecord) -> PruningSchedule:
         tolerance=job.may_lose,
         retries=job.retries if job.rate is None else 0,
         scope=job.scope,
+        window=job.window,
         float16=job.weights == "float16",
     )
 
 
 def recipe_of(job: DecoderJob) -> Recipe:
     """How a job's decoder learns."""
-    momentum = UPDATE_MOMENTUM if job.ema is None and job.kind != "train" else job.ema
+    momentum = MOMENTUM if job.ema is None and job.kind != "train" else job.ema
     return Recipe(
         steps=job.batches,
         learning_rate=job.learning_rate,

@@ -77,7 +77,8 @@ class DecoderJob(BaseModel):
         period: batch t repeats batch t - period, so that features are computed once.
         augment: noise, gain, offset and gamma on the patches.
         supporters: finished decoders to lean on; these may lean on others themselves.
-        ema: momentum of the averaged weights; None for none. Updates take 0.99 unless given.
+        ema: momentum of the averaged weights; None for none. Prunings and updates take 0.99 unless
+            given.
         ema_warm_up: whether that momentum grows from 0.1 over the first batches. Unless given, not
             in updates, whose average begins with weights that are good already.
         rate: one-shot ``prune``: the fraction of the convolution weights to cut. Unless a
@@ -89,6 +90,7 @@ class DecoderJob(BaseModel):
             of each ``layer``, or whole channels (``channel``), which compaction then removes so
             that the decoder becomes faster.
         retries: further recoveries with the same mask before `rates` stop.
+        window: validations that a pruning's moving average takes in, the newest of a recovery.
         weights: ``float16``: the pruned version that is judged and kept is its rounded weights,
             in half the bytes.
         rewind: of ``train``: which weights to keep for a later pruning, ``init``, ``epoch:k``,
@@ -143,6 +145,7 @@ class DecoderJob(BaseModel):
     rates: tuple[Annotated[float, Field(lt=1)], ...] = ()
     scope: Literal["global", "layer", "channel"] = "global"
     retries: int = Field(default=8, ge=0, le=100)
+    window: int = Field(default=3, ge=1)
     weights: Literal["float32", "float16"] = "float32"
     rewind: Rewind | None = None
     tolerance: float | None = Field(default=None, ge=0)

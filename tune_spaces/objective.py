@@ -22,6 +22,7 @@ from clnet.model.decoder import Decoder
 from clnet.model.encoder import Encoder
 from clnet.model.numerics import Precision
 from clnet.model.supporters import load_supporters
+from clnet.model.survivors import round_to_float16
 from clnet.model.ticket import Scope
 from clnet.model.training import FeatureCache, Trainee, train_pack
 from clnet.model.validation import Judged, mean_score, validate
@@ -88,7 +89,7 @@ class PruningTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Recover up to the next report, and validate."""
-        encoder, stream, validation, cache, kept = self._shared()
+        encoder, stream, _, cache, _ = self._shared()
         steps = self._subject.recipe.steps
         precision = cast(Precision, self._subject.precision)
         last = max(self._t + 1, round(steps * (self.iteration + 1) / self._reports))
@@ -107,15 +108,10 @@ class PruningTrial(tune.Trainable):
         if self._trainee.diverged:
             return self._report({}, 0.0, finished=False) | {"done": True}
         finished = self._t == steps
-        decoder = self._trainee.finish() if finished else self._trainee.decoder
-        by_anatomy = validate(
-            encoder,
-            {"trial": Judged(decoder, self._trainee.supporters)},
-            validation.patches,
-            validation.spec.total,
-            precision=precision,
-            cache=kept,
-        )["trial"]
+        decoder = self._trainee.finish() if finished else self._trainee.snapshot()
+        if self._subject.float16:
+            round_to_float16(decoder)
+        by_anatomy = self._scores(decoder)
         told = self._report(by_anatomy, mean_score(by_anatomy), finished=finished)
         if finished:
             told["calibration"] = self._calibration(decoder, precision)
@@ -123,6 +119,18 @@ class PruningTrial(tune.Trainable):
             patch = stream.spec.patch_size
             told["compacted"] = self._leave(decoder, info, encoder, patch, precision)
         return told
+
+    def _scores(self, decoder: Decoder) -> dict[str, float]:
+        """Validation Dice by anatomy."""
+        encoder, _, validation, _, kept = self._shared()
+        return validate(
+            encoder,
+            {"trial": Judged(decoder, self._trainee.supporters)},
+            validation.patches,
+            validation.spec.total,
+            precision=cast(Precision, self._subject.precision),
+            cache=kept,
+        )["trial"]
 
     def _calibration(self, decoder: Decoder, precision: Precision) -> dict[str, Any]:
         """As a job does it: from held-out cases, or the dense version's temperature."""

@@ -33,6 +33,10 @@ class SearchSpace(BaseModel):
         recovery_steps, recovery_epochs: batches to recover in; give one of the two. An epoch
             is the dense training's.
         learning_rate, warm_up: of the recovery; the dense training's by default.
+        ema: momentum of the averaged weights of the recovery; the dense training's by default, so
+            none where that had none. Pruning jobs take 0.99 by default.
+        weights: ``float16``: the version that is judged and kept is its rounded weights, in half
+            the bytes.
         reports: validations along the recovery; a trial may be stopped at any of them.
         grace: reports before a trial may be stopped.
         reduction_factor: of successive halving.
@@ -47,6 +51,8 @@ class SearchSpace(BaseModel):
     recovery_epochs: int | None = Field(default=None, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     warm_up: int | None = Field(default=None, ge=0)
+    ema: float | None = Field(default=None, ge=0, lt=1)
+    weights: Literal["float32", "float16"] = "float32"
     reports: int = Field(default=4, ge=1)
     grace: int = Field(default=2, ge=1)
     reduction_factor: int = Field(default=2, ge=2)

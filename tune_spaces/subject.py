@@ -31,6 +31,7 @@ class Subject:
         stream, validation: specifications, as JSON.
         plan: of the encoder.
         recipe: of the recovery.
+        float16: whether the version that is judged and kept is its float16-rounded weights.
         precision: of the convolutions.
     """
 
@@ -45,6 +46,7 @@ class Subject:
     validation: Mapping[str, Any]
     plan: Mapping[str, Any]
     recipe: Recipe
+    float16: bool
     precision: str
 
 
@@ -70,10 +72,8 @@ def subject_of(registry: Registry, record: DecoderRecord, space: SearchSpace) ->
     recipe = dict(facts["recipe"])
     steps = space.recovery_steps or (space.recovery_epochs or 1) * facts["job"]["batches_per_epoch"]
     recipe |= {"steps": steps}
-    if space.learning_rate is not None:
-        recipe["learning_rate"] = space.learning_rate
-    if space.warm_up is not None:
-        recipe["warm_up"] = space.warm_up
+    own = {"learning_rate": space.learning_rate, "warm_up": space.warm_up, "ema": space.ema}
+    recipe |= {name: value for name, value in own.items() if value is not None}
     data = registry.artefact(record.sha256)
     rewind = rewind_to(space.rewind, record, registry)
     return Subject(
@@ -88,6 +88,7 @@ def subject_of(registry: Registry, record: DecoderRecord, space: SearchSpace) ->
         validation=facts["validation"],
         plan=registry.encoder(record.encoder_ref).plan,
         recipe=Recipe(**recipe),
+        float16=space.weights == "float16",
         precision=facts["job"]["precision"],
     )
 

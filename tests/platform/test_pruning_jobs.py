@@ -205,6 +205,19 @@ def test_a_recovery_is_judged_by_its_own_validations_alone(
     assert judged == validated
 
 
+@pytest.mark.parametrize("window", [1, 2])
+def test_a_moving_average_is_as_long_as_the_job_says(
+    hub: Workspace, dense: DecoderRecord, window: int
+) -> None:
+    often = {"validation": Validation(batches=3, every=2), "stream_seed": window}
+    record = work(hub, pruning(dense, rates=(0.5,), window=window, **often))
+    assert record.ticket is not None
+    validated = [dsc for _, dsc in record.metrics["history"]]
+    assert len(set(validated)) == 3
+    [judged] = record.ticket.details["rounds"][0]["dsc"]
+    assert judged == pytest.approx(sum(validated[-window:]) / window)
+
+
 def test_a_pack_prunes_each_decoder_at_its_own_pace(hub: Workspace, dense: DecoderRecord) -> None:
     jobs = {
         "short": pruning(dense, rates=(0.5, 0.6)),

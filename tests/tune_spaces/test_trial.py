@@ -13,6 +13,7 @@ from clnet.decoders_registry import DecoderRecord
 from clnet.errors import Incompatible
 from clnet.model.artefact import decode_decoder
 from clnet.model.decoder import DecoderConfig, build_decoder
+from clnet.model.survivors import float16_exact
 from clnet.platform.workspace import Workspace
 from clnet.tune_spaces.objective import PruningTrial, artefact_path
 from clnet.tune_spaces.space import SearchSpace
@@ -37,14 +38,16 @@ def dense(hub: Workspace) -> DecoderRecord:
     return trained(hub, steps=30, rewind="none", seed=3)
 
 
-def begin(hub: Workspace, record: DecoderRecord, space: SearchSpace, folder: Path) -> PruningTrial:
+def begin(
+    hub: Workspace, record: DecoderRecord, space: SearchSpace, folder: Path, reports: int = 1
+) -> PruningTrial:
     """A trial as Tune makes it, of the space's first rate and scope."""
     with hub.registry() as registry:
         subject = subject_of(registry, record, space)
     trial = PruningTrial.__new__(PruningTrial)
     trial._iteration = 0
     what = {"ref": record.ref, "rate": space.rates[0], "scope": space.scopes[0]}
-    trial.setup({"trial": what}, {record.ref: subject}, hub.catalog(), 1, 0.01, str(folder))
+    trial.setup({"trial": what}, {record.ref: subject}, hub.catalog(), reports, 0.01, str(folder))
     return trial
 
 
@@ -67,6 +70,29 @@ def test_a_trial_of_whole_channels_leaves_a_smaller_decoder_of_the_same_logits(
     with torch.no_grad():
         for before, after in zip(whole(features), decoder.eval()(features), strict=True):
             torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6)
+
+
+def test_a_trial_recovers_with_an_average_and_in_float16_as_its_space_says(
+    hub: Workspace, dense: DecoderRecord, tmp_path: Path
+) -> None:
+    assert dense.lineage.config["recipe"]["ema"] is None
+    plain = SearchSpace(rates=(0.5,), recovery_steps=2)
+    assert begin(hub, dense, plain, tmp_path)._trainee.average is None
+    space = plain.model_copy(update={"weights": "float16", "ema": 0.5})
+    trial = begin(hub, dense, space, tmp_path, reports=2)
+    first = trial.step()
+    assert not first["finished"]
+    assert not all(float16_exact(p) for p in trial._trainee.decoder.parameters())
+    trial._iteration = 1
+    last = trial.step()
+    average = trial._trainee.average
+    assert average is not None
+    left, _ = decode_decoder(artefact_path(str(tmp_path), dense.ref, 0.5, "global").read_bytes())
+    for name, weight in left.named_parameters():
+        assert torch.equal(weight, average.weights[name].half().float())
+    again = begin(hub, dense, plain, tmp_path)
+    again._trainee.decoder.load_state_dict(left.state_dict())
+    assert last["by_anatomy"] == again._scores(again._trainee.decoder)
 
 
 def test_a_space_rewinds_to_what_jobs_do(hub: Workspace, dense: DecoderRecord) -> None:
