@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from clnet.data_catalog import Catalog
 from clnet.decoders_registry import DecoderRecord, Lineage, Registry, TicketRecord
-from clnet.errors import JobFailed
+from clnet.errors import ClnetError, JobFailed
 from clnet.model.artefact import decode_decoder
 from clnet.model.lottery import why_no_judge
 from clnet.tune_spaces.space import SearchSpace
@@ -92,19 +92,21 @@ def search_pruning_rates(
     Raises:
         NotFound: no such version.
         Incompatible: a version that is pruned already, or without a training to recover by.
-        JobFailed: a decoder of which no trial ended well.
+        JobFailed: decoders of which no trial ended well; the others' versions are registered.
     """
     from clnet.tune_spaces.objective import artefact_path
 
     records = [registry.decoder(ref) for ref in refs]
     subjects = {record.ref: subject_of(registry, record, space) for record in records}
     storage.mkdir(parents=True, exist_ok=True)
-    found = []
+    found: list[Found] = []
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="search-", dir=storage) as folder:
         results = _run(subjects, catalog, space, tolerance, storage, folder, progress)
-        for record in records:
-            trials = _trials(results, record.ref)
-            best, within = choose(trials, subjects[record.ref].dense_dsc, tolerance, record.ref)
+
+        def conclude(record: DecoderRecord) -> Found:
+            subject, trials = subjects[record.ref], _trials(results, record.ref)
+            best, within = choose(trials, subject.dense_dsc, tolerance, record.ref)
             details = {
                 "scope": best.scope,
                 "tolerance": tolerance,
@@ -116,16 +118,18 @@ def search_pruning_rates(
                 details["compacted"] = best.compacted
             data = artefact_path(folder, record.ref, best.rate, best.scope).read_bytes()
             pruned = _register(
-                registry,
-                record,
-                best,
-                data,
-                subjects[record.ref].rewind,
-                details,
-                code_version,
-                command,
+                registry, record, best, data, subject.rewind, details, code_version, command
             )
-            found.append(Found(record, pruned, within, tuple(trials)))
+            return Found(record, pruned, within, tuple(trials))
+
+        for record in records:
+            try:
+                found.append(conclude(record))
+            except ClnetError as error:  # which takes nothing from the others
+                failed.append(str(error))
+    if failed:
+        made = ", ".join(one.pruned.ref for one in found)
+        raise JobFailed("; ".join(failed) + (f"; registered: {made}" if made else ""))
     return found
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_hub import furnish, tiny_job
+from pack_work import registered
+from tiny_hub import EXACT, contribute, furnish, tiny_job
 
-from clnet.errors import Incompatible
+from clnet.errors import Incompatible, JobFailed
 from clnet.model.artefact import decode_decoder
 from clnet.model.decoder import Decoder, DecoderConfig
 from clnet.platform.jobs import enqueue
@@ -113,3 +115,27 @@ def test_a_search_registers_the_highest_rate_that_holds(tmp_path: Path) -> None:
                 code_version="0",
                 storage=hub.runs,
             )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ray")
+def test_a_decoder_whose_trials_all_fail_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    hub = furnish(tmp_path)
+    other = contribute(hub, "site-b/boxes", EXACT)
+    with hub.registry() as registry:
+        jobs = (tiny_job("abdomen/liver", dataset=other), tiny_job("abdomen/spleen"))
+        lost, kept = (registered(registry, hub.catalog(), job)[0][0].ref for job in jobs)
+        shutil.rmtree(tmp_path / "datasets" / "site-b")
+        with pytest.raises(JobFailed, match=f"{lost}: no pruning trial ended well") as failed:
+            search_pruning_rates(
+                registry,
+                hub.catalog(),
+                [lost, kept],
+                SPACE.model_copy(update={"rates": (0.5,), "reports": 1}),
+                tolerance=0.3,
+                code_version="0",
+                storage=hub.runs,
+            )
+        assert "registered: abdomen/spleen@2" in str(failed.value)
+        assert registry.decoder("abdomen/spleen@2").ticket is not None
+        assert [record.ref for record in registry.decoders("abdomen/liver")] == [lost]

@@ -174,7 +174,7 @@ class Hub:
         Raises:
             NotFound: no such decoder or space.
             Incompatible: a version that is pruned already, or without a training to recover by.
-            JobFailed: a decoder of which no trial ended well.
+            JobFailed: decoders of which no trial ended well; the others' versions are registered.
         """
         from clnet.hub.tuning import tune
 
