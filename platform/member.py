@@ -31,7 +31,8 @@ class Member:
         dropped: why it was dropped from the pack; empty while it was not.
         dsc, history: last validation by anatomy, and (batch, mean) over time.
         accepted_dsc: the validation by anatomy of the pruned version accepted last.
-        loss: mean since the last progress was told.
+        losses: of the batches since the last validation.
+        loss: mean of the batches between the last two validations, whatever progress was told.
     """
 
     assignment: Assignment
@@ -42,6 +43,7 @@ class Member:
     dsc: dict[str, float] = field(default_factory=dict)
     history: list[tuple[int, float]] = field(default_factory=list)
     accepted_dsc: dict[str, float] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
     loss: float | None = None
 
     @property
@@ -146,6 +148,9 @@ class Member:
         """Take in a validation after batch `t` - 1."""
         self.dsc = dsc
         self.history.append((t, mean_score(dsc)))
+        if self.losses:
+            self.loss = sum(self.losses) / len(self.losses)
+            self.losses = []
 
     def about(self) -> dict[str, Any]:
         """What a checkpoint holds beside :meth:`state`, JSON-able."""
@@ -155,6 +160,7 @@ class Member:
             "dsc": self.dsc,
             "history": self.history,
             "accepted_dsc": self.accepted_dsc,
+            "losses": self.losses,
             "loss": self.loss,
             "origin": self.trainee.origin,
             "lottery": lottery and {"record": lottery.record(), "finished": lottery.finished},
@@ -170,6 +176,7 @@ class Member:
     def load(self, about: dict[str, Any], state: dict[str, Tensor]) -> None:
         """Continue from :meth:`about` and :meth:`state`."""
         self.dropped, self.dsc, self.loss = about["dropped"], about["dsc"], about["loss"]
+        self.losses = list(about.get("losses", ()))  # older checkpoints lack them
         self.accepted_dsc = about["accepted_dsc"]
         self.history = [(int(t), float(dsc)) for t, dsc in about["history"]]
         if self.dropped:

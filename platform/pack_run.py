@@ -141,9 +141,11 @@ class PackRun:
         self.t = last
 
     def _after_batch(self, t: int, losses: dict[str, float]) -> None:
-        for job_id, loss in losses.items():
-            self._losses.setdefault(job_id, []).append(loss)
         for member in self.alive:
+            job_id = member.assignment.job_id
+            if job_id in losses:
+                member.losses.append(losses[job_id])
+                self._losses.setdefault(job_id, []).append(losses[job_id])
             if member.trainee.diverged:
                 member.diverged(t)
         if not self.alive:
@@ -157,8 +159,8 @@ class PackRun:
                 member.dropped, member.trainee.diverged = CANCELLED, True
                 continue
             seen = self._losses.pop(job_id, [])
-            member.loss = sum(seen) / len(seen) if seen else member.loss
-            fields = {"batch": t, "fraction": member.fraction(t), "loss": member.loss}
+            loss = sum(seen) / len(seen) if seen else None
+            fields = {"batch": t, "fraction": member.fraction(t), "loss": loss}
             self._tell(job_id, "progress", fields)
         if not self.alive:
             raise _NothingLeft

@@ -16,6 +16,7 @@ from clnet.model.decoder import Decoder, build_decoder
 from clnet.model.encoder import EncoderConfig
 from clnet.model.survivors import float16_exact
 from clnet.model.ticket import read_ticket
+from clnet.platform import pack_run
 from clnet.platform.assignment import Assignment
 from clnet.platform.delivery import Delivery, deliver
 from clnet.platform.jobs import DecoderJob, Validation, enqueue
@@ -232,10 +233,16 @@ def test_a_pack_prunes_each_decoder_at_its_own_pace(hub: Workspace, dense: Decod
 
 @pytest.mark.parametrize("stop", [4, 6, 10])
 def test_an_interrupted_pruning_ends_with_the_same_bytes(
-    hub: Workspace, dense: DecoderRecord, tmp_path: Path, stop: int
+    hub: Workspace,
+    dense: DecoderRecord,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: int,
 ) -> None:
     assignment = assigned(hub, pruning(dense, rates=(0.5, 0.8)))
+    monkeypatch.setattr(pack_run, "TALK_SECONDS", 0.0)  # of batches that take longer
     (whole,) = deliveries(hub, begin(hub, assignment))
+    monkeypatch.undo()
     first = begin(hub, assignment)
 
     def die(run: PackRun) -> None:
@@ -250,6 +257,8 @@ def test_an_interrupted_pruning_ends_with_the_same_bytes(
     (again,) = deliveries(hub, second)
     assert again.artefact == whole.artefact
     assert again.ticket == whole.ticket
+    assert again.metrics == whole.metrics
+    assert whole.metrics["loss"] > 0
 
 
 def test_survivors_rewind_to_what_was_asked_for(hub: Workspace, dense: DecoderRecord) -> None:
