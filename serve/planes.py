@@ -173,7 +173,8 @@ def draw_plane(volume: Volume, plane: Plane, index: int, size: tuple[int, int]) 
 
 
 def _cut(array: NDArray[Any], plane: Plane, index: int) -> NDArray[Any]:
-    flat: NDArray[Any] = np.take(array, index, axis=plane.normal)
+    # a view: numpy.take copies all of an array whose rows do not come first, as those of files
+    flat: NDArray[Any] = array[(slice(None),) * plane.normal + (index,)]
     rows_first = flat.T if plane.right < plane.down else flat
     return rows_first[::-1] if plane.down == 2 else rows_first  # +z points up
 

@@ -12,6 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from clnet.anatomy import vocabulary
+from clnet.model.scratch import Scratch
 from clnet.serve.outcome import Outcome, ReleaseCard
 from clnet.serve.planes import AXIAL, CORONAL, SAGITTAL, Volume, draw_plane, telling_point
 from clnet.serve.render import WIDTH, Caption, render
@@ -112,6 +113,27 @@ def test_counting_voxels_takes_little_memory_however_many_there_are() -> None:
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 16 << 20  # as 64-bit numbers the labels are 200 MiB
+
+
+def test_a_picture_takes_no_more_memory_of_a_scan_with_more_slices() -> None:
+    """What comes from a file has its last axis first; taking a slice of it copied all of it."""
+    short, tall = (picture_memory(slices) for slices in (64, 640))
+    assert tall < short + (4 << 20)  # the longer scan has 72 MiB more
+
+
+def picture_memory(slices: int) -> int:
+    """Bytes that the picture of a scan in files takes at most, whatever its slices 512 mm tall."""
+    scratch = Scratch()
+    ct = scratch.zeros((slices, 256, 256), np.int16).T
+    labels = scratch.zeros((slices, 256, 256), np.uint8).T
+    ct[40:-40, 60:-60] = 40
+    labels[80:160, 80:160, slices // 4 : slices // 2] = 1
+    affine = np.diag([-2.0, -2.0, 512 / slices, 1.0])
+    tracemalloc.start()
+    render(ct, affine, {"organ": labels}, {"organ": {1: "liver"}}, Caption())
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
 
 
 def test_orientation_of_the_file_does_not_change_the_picture() -> None:
