@@ -22,7 +22,7 @@ from clnet.serve.outcome import Outcome, Progress, ReleaseCard
 from clnet.serve.placement import Own, Placement
 from clnet.serve.release import RegistrySource, load_decoder, load_release, release_card
 from clnet.serve.remote import RemoteRunner
-from clnet.serve.results import result_files
+from clnet.serve.results import archived, result_files
 from clnet.serve.transport import (
     PackedTensor,
     pack_labels,
@@ -204,6 +204,9 @@ class PublisherReplica:
         outcome: Outcome,
         card: ReleaseCard,
     ) -> dict[str, bytes]:
-        """The files of a result by name; see :func:`clnet.serve.results.result_files`."""
+        """The files of a result by name, and an archive of them.
+
+        See :func:`clnet.serve.results.result_files`.
+        """
         labels = {layer: unpack_labels(packed) for layer, packed in outcome.labels.items()}
-        return result_files(hu, affine, header, labels, outcome, card)
+        return archived(result_files(hu, affine, header, labels, outcome, card))

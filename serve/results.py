@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import nibabel as nib
@@ -19,8 +19,9 @@ from clnet.serve.planes import colour_of
 from clnet.serve.render import Caption, render
 from clnet.serve.result_folder import ARCHIVE, LABELS, PICTURE, STATISTICS, mask_name
 
-__all__ = ["result_files", "statistics_of"]
+__all__ = ["FORMATS", "archived", "result_files", "statistics_of"]
 
+FORMATS = ("nifti", "png")
 SLAB_VOXELS = 1 << 22  # of a label map, compressed at once
 SPEED = 4  # of gzip: label maps shrink to a hundredth at any level
 
@@ -37,8 +38,9 @@ def result_files(
     labels: Mapping[str, NDArray[Any]],
     outcome: Outcome,
     card: ReleaseCard,
+    formats: Collection[str] = FORMATS,
 ) -> dict[str, bytes]:
-    """All files of a result by name; ``result.zip`` holds all the others.
+    """The files of a result by name.
 
     Args:
         hu: the scan in its own axis order.
@@ -47,18 +49,27 @@ def result_files(
         labels: layer to label map on the scan's grid.
         outcome: names and statistics that go with them.
         card: of the release that was served.
+        formats: ``nifti`` for the label maps and what their values mean, ``png`` for the
+            picture; the statistics come with any.
     """
-    files = {mask_name(layer): mask_file(values, header) for layer, values in labels.items()}
-    files[LABELS] = _json(_label_names(outcome, card))
+    files: dict[str, bytes] = {}
+    if "nifti" in formats:
+        files |= {mask_name(layer): mask_file(values, header) for layer, values in labels.items()}
+        files[LABELS] = _json(_label_names(outcome, card))
     files[STATISTICS] = _json(statistics_of(outcome, card))
-    shape = " × ".join(str(size) for size in hu.shape)
-    zooms = " × ".join(f"{size:.2g}" for size in np.linalg.norm(affine[:3, :3], axis=0))
-    caption = Caption(
-        subtitle=f"release {card.name}  ·  {shape} voxels of {zooms} mm", notice=card.notice
-    )
-    files[PICTURE] = render(hu, affine, labels, outcome.names, caption)
-    files[ARCHIVE] = _zipped(files)
+    if "png" in formats:
+        shape = " × ".join(str(size) for size in hu.shape)
+        zooms = " × ".join(f"{size:.2g}" for size in np.linalg.norm(affine[:3, :3], axis=0))
+        caption = Caption(
+            subtitle=f"release {card.name}  ·  {shape} voxels of {zooms} mm", notice=card.notice
+        )
+        files[PICTURE] = render(hu, affine, labels, outcome.names, caption)
     return files
+
+
+def archived(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """`files`, and ``result.zip`` that holds them all."""
+    return {**files, ARCHIVE: _zipped(files)}
 
 
 def mask_file(labels: NDArray[Any], header: bytes) -> bytes:

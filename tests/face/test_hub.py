@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -190,6 +191,21 @@ def test_a_format_that_is_not_written_is_refused(
     with pytest.raises(clnet.InputError, match="nifti"):
         furnished.segment(scan).save(tmp_path / "out", formats=["dicom-seg"])
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_wanted_of_a_result_is_not_made(
+    furnished: clnet.Hub, scan: Path, tmp_path: Path
+) -> None:
+    result = furnished.segment(scan)
+    result.save(tmp_path / "all")  # what is imported at first use counts for nothing
+    tracemalloc.start()
+    files = result.save(tmp_path / "masks", formats=["nifti"])
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {path.name for path in files} == {"organ.nii.gz", "labels.json", "statistics.json"}
+    assert most < 4 << 20  # a picture takes 40 MiB and more
+    files = result.save(tmp_path / "picture", formats=["png"])
+    assert {path.name for path in files} == {"preview.png", "statistics.json"}
 
 
 def test_a_supporter_that_is_not_served_is_not_reported(furnished: clnet.Hub, scan: Path) -> None:

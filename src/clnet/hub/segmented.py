@@ -76,14 +76,9 @@ class SegmentedScan:
         """
         from clnet.serve import result_folder, results
 
-        kinds = {
-            "nifti": (f"{result_folder.MASKS}/", result_folder.LABELS),
-            "png": (result_folder.PICTURE,),
-        }
         for name in formats:
-            if name not in kinds:
-                raise InputError(f"format {name!r}: not one of {', '.join(kinds)}")
-        chosen = (result_folder.STATISTICS, *(start for name in formats for start in kinds[name]))
+            if name not in results.FORMATS:
+                raise InputError(f"format {name!r}: not one of {', '.join(results.FORMATS)}")
         files = results.result_files(
             self._hu,
             self.result.affine,
@@ -91,13 +86,13 @@ class SegmentedScan:
             self.labels,
             self._outcome(),
             self.release,
+            formats,
         )
-        names = [name for name in files if name.startswith(chosen)]
         target = Path(folder)
-        result_folder.prepare(target, names)
-        for name in names:
-            atomic_write(target / name, files[name])
-        return [target / name for name in names]
+        result_folder.prepare(target, files)
+        for name, data in files.items():
+            atomic_write(target / name, data)
+        return [target / name for name in files]
 
     def _outcome(self) -> Outcome:
         from clnet.serve.outcome import Outcome
