@@ -85,6 +85,14 @@ class Blocks:
         """Voxels of the output grid."""
         return self.z[-1].rows[1], self.y[-1].rows[1], self.x[-1].rows[1]
 
+    @property
+    def most_source(self) -> int:
+        """Plan voxels that a block is interpolated from, at most."""
+        z, y, x = (
+            max(cut.source[1] - cut.source[0] for cut in cuts) for cuts in (self.z, self.y, self.x)
+        )
+        return z * y * x
+
 
 def _cuts(matrix: csr_array, most_rows: int, most_source: int) -> tuple[Cut, ...]:
     size, plan = matrix.shape

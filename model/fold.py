@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clnet.model.blocks import Cut
+from clnet.model.contest import Contender, settle
 from clnet.model.geometry import Shape
 from clnet.model.merge import Codebook, Merged
-from clnet.model.readout import Block, Claims, Readout
+from clnet.model.readout import Block, Box, Claims, Readout
 from clnet.model.scratch import Scratch
 
 __all__ = ["Claimant", "Merger"]
 
 Codes = NDArray[np.uint16]
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,49 +158,36 @@ class Merger:
     ) -> Iterator[tuple[str, Claims]]:
         """What each decoder of a tier sees, without what a more certain one denies.
 
-        In one part, or of a decoder that paints regions in one per layer. Only what is contested
-        is held until all of the tier were asked, so that memory does not grow with decoders.
+        In one part, or of a decoder that paints regions in one per layer; where others look for
+        the same, in many.
         """
-        held: list[tuple[str, list[int], Claims]] = []
-        votes: dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}
-        mine = [key for key in blocks if self._claimants[key].tier == tier]
-        for key, layer in ((k, n) for k in mine for n in self._layers(k)):
+        contenders = []
+        for key in (key for key in blocks if self._claimants[key].tier == tier):
             claimant, block = self._claimants[key], blocks[key]
-            contested = self._contested(key, layer)
-            claims = claimant.readout.claims(block, contested, bool(contested), layer)
-            if not claims.channel.size:
-                continue
-            if not contested:
-                yield key, claims
-                continue
-            held.append((key, contested, claims))
-            covered = block.z.covered().numpy()
-            for output, probability in zip(contested, claims.chosen, strict=True):
-                looks = covered & claimant.admitted[output, z]
-                certain = np.where(looks[:, None, None], np.abs(probability - 0.5), -1)
-                says = claims.channel == output + 1
-                anatomy = claimant.readout.outputs[output].anatomy
-                if anatomy in votes:
-                    best, verdict = votes[anatomy]
-                    wins = (certain > best) | ((certain == best) & says)
-                    best[wins], verdict[wins] = certain[wins], says[wins]
-                else:
-                    votes[anatomy] = certain.astype(np.float32), says
-        for key, contested, claims in held:
-            for output in contested:
-                _, verdict = votes[self._claimants[key].readout.outputs[output].anatomy]
-                denied = (claims.channel == output + 1) & ~verdict
-                self._denied[self._codes[key][output + 1]] += np.count_nonzero(denied)
-                claims.channel[denied] = 0
+            for layer in self._layers(key):
+                contested = self._contested(key, layer)
+                if contested:
+                    admitted = claimant.admitted[contested, z]
+                    contenders.append(
+                        Contender(key, claimant.readout, block, layer, contested, admitted)
+                    )
+                    continue
+                claims = claimant.readout.claims(block, layer)
+                if claims.channel.size:
+                    yield key, claims
+        for key, claims, denied in settle(contenders):
+            lost = self._codes[key][claims.channel[denied]]
+            self._denied += np.bincount(lost, minlength=len(self._denied))
+            claims.channel[denied] = 0
             yield key, claims
 
     def _layers(self, key: str) -> range:
         return range(len(self._claimants[key].readout.layers))
 
-    def _contested(self, key: str, layer: int) -> list[int]:
+    def _contested(self, key: str, layer: int) -> tuple[int, ...]:
         claimant = self._claimants[key]
         channels = claimant.readout.layers[layer]
-        return [output for output in claimant.contested if output + 1 in channels]
+        return tuple(output for output in claimant.contested if output + 1 in channels)
 
     def _gated(self, key: str, claims: Claims, z: slice) -> Codes:
         """Codes of what is claimed on slices that admit it; the rest is counted."""

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from clnet.model.blocks import Cut
 from clnet.model.outputs import Output, fold_logits
 
-__all__ = ["Block", "Claims", "Readout"]
+__all__ = ["Block", "Box", "Claims", "Readout"]
+
+Box = tuple[slice, slice, slice]
 
 LOGIT_VALUES = 1 << 18  # of one decoder, made at once: what caches hold
 
@@ -48,7 +50,7 @@ class Claims:
         chosen: calibrated probabilities of the outputs asked for, float32 ``(n, Z, Y, X)``.
     """
 
-    box: tuple[slice, slice, slice]
+    box: Box
     channel: NDArray[np.uint16]
     score: NDArray[np.float32]
     chosen: NDArray[np.float32]
@@ -87,42 +89,54 @@ class Readout:
         """The decoder's own logits ``(K + 1, Z, Y, X)`` on rows along z of the block."""
         return self._head(_resampled(block, rows or slice(0, block.z.length), _ALL, _ALL))
 
-    def claims(
-        self,
-        block: Block,
-        chosen: Sequence[int] = (),
-        everywhere: bool = False,
-        layer: int = 0,
-    ) -> Claims:
+    def claims(self, block: Block, layer: int = 0) -> Claims:
         """The best channel of every voxel in the part of the block where one may be found.
 
         Args:
             block: around what.
-            chosen: outputs whose probabilities are wanted too.
-            everywhere: look at the whole block, background included.
             layer: which of :attr:`layers`.
         """
-        box = _whole(block) if everywhere else self._reach(block)
+        box = self._reach(block)
         shape = tuple(part.stop - part.start for part in box)
         channel = np.zeros(shape, np.uint16)
         score = np.zeros(shape, np.float32)
-        wanted = np.zeros((len(chosen), *shape), np.float32)
         for rows, columns in _parts(box, self._classes(block)):
-            logits = self._head(_resampled(block, rows, columns, box[2]))
-            folded = fold_logits(logits, self.outputs, self.temperature, self.ignored)
-            calibrated = folded if self.temperature == 1 else folded / self.temperature
-            if self.regions:
-                index = _painted(folded, self.layers[layer])
-                others, probability = calibrated[0], torch.sigmoid
-            else:
-                index = folded.argmax(dim=0)
-                others, probability = torch.logsumexp(calibrated, dim=0), torch.exp
+            found = self._read(block, (rows, columns, box[2]), (), layer)
             at = _shifted(rows, box[0]), _shifted(columns, box[1])
-            best = calibrated.gather(0, index[None])[0]
-            score[at] = probability(best - others).cpu().numpy()
-            for k, output in enumerate(chosen):
-                wanted[k][at] = probability(calibrated[output + 1] - others).cpu().numpy()
-            channel[at] = torch.where(index > len(self.outputs), 0, index).cpu().numpy()
+            channel[at], score[at] = found.channel, found.score
+        return Claims(box, channel, score, np.zeros((0, *shape), np.float32))
+
+    def parts(self, block: Block, chosen: Sequence[int], layer: int = 0) -> Iterator[Claims]:
+        """The whole block, background included, in parts of a bounded size.
+
+        Along y, then z; a part holds whole planes, or lines of one plane.
+
+        Args:
+            block: around what.
+            chosen: outputs whose probabilities are wanted too.
+            layer: which of :attr:`layers`.
+        """
+        box = _whole(block)
+        for rows, columns in _parts(box, self._classes(block)):
+            yield self._read(block, (rows, columns, box[2]), chosen, layer)
+
+    def _read(self, block: Block, box: Box, chosen: Sequence[int], layer: int) -> Claims:
+        logits = self._head(_resampled(block, *box))
+        folded = fold_logits(logits, self.outputs, self.temperature, self.ignored)
+        calibrated = folded if self.temperature == 1 else folded / self.temperature
+        if self.regions:
+            index = _painted(folded, self.layers[layer])
+            others, probability = calibrated[0], torch.sigmoid
+        else:
+            index = folded.argmax(dim=0)
+            others, probability = torch.logsumexp(calibrated, dim=0), torch.exp
+        best = calibrated.gather(0, index[None])[0]
+        score = probability(best - others).cpu().numpy()
+        wanted = np.zeros((len(chosen), *score.shape), np.float32)
+        for k, output in enumerate(chosen):
+            wanted[k] = probability(calibrated[output + 1] - others).cpu().numpy()
+        index = torch.where(index > len(self.outputs), 0, index)
+        channel = index.cpu().numpy().astype(np.uint16)
         for axis, cut in enumerate((block.z, block.y, block.x)):
             covered = cut.covered().numpy()[box[axis]]
             np.moveaxis(channel, axis, 0)[~covered] = 0
@@ -141,7 +155,7 @@ class Readout:
         logits = weight @ values.flatten(1)
         return (logits if bias is None else logits + bias).view(-1, *values.shape[1:])
 
-    def _reach(self, block: Block) -> tuple[slice, slice, slice]:
+    def _reach(self, block: Block) -> Box:
         """The part of the block that a voxel of the plan with an anatomy contributes to.
 
         An anatomy's folded logit is convex in the logits, and background's is no less than that
@@ -163,7 +177,7 @@ class Readout:
         return (z, y, x) if z.stop and y.stop and x.stop else _NOWHERE
 
 
-def _parts(box: tuple[slice, slice, slice], classes: int) -> Iterator[tuple[slice, slice]]:
+def _parts(box: Box, classes: int) -> Iterator[tuple[slice, slice]]:
     """Stretches along z and y of which no more than :data:`LOGIT_VALUES` are made at once."""
     z, y, x = box
     line = classes * (x.stop - x.start)
@@ -196,7 +210,7 @@ _ALL = slice(None)
 _NOWHERE = (slice(0, 0), slice(0, 0), slice(0, 0))
 
 
-def _whole(block: Block) -> tuple[slice, slice, slice]:
+def _whole(block: Block) -> Box:
     return slice(0, block.z.length), slice(0, block.y.length), slice(0, block.x.length)
 
 

@@ -35,6 +35,7 @@ class Demand:
         z: slices of the plan's grid that it is wanted on.
         cost: of one window, supporters included, in the unit of the encoder's.
         bond: decoders of one bond are merged together and so share a pass; its own by default.
+        held: bytes beside its sums, while its blocks are merged with those of its bond.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Demand:
     z: Interval
     cost: float
     bond: str = ""
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +258,7 @@ def _load(walk: Walk, unit: Sequence[Demand], area: int) -> NDArray[np.int64]:
     for demand in unit:
         depth = min(walk.depth, demand.z[1] - demand.z[0])
         alive = walk.alive(demand.z)
-        load[alive.start : alive.stop] += FLOAT * demand.channels * depth * area
+        load[alive.start : alive.stop] += FLOAT * demand.channels * depth * area + demand.held
     return load
 
 

@@ -19,6 +19,7 @@ from clnet.model.blocks import Blocks, Cut
 from clnet.model.body_part import BodyPartModel
 from clnet.model.body_part_curve import BodyPartCurve
 from clnet.model.components import keep_largest
+from clnet.model.contest import held_of
 from clnet.model.encoder import Encoder
 from clnet.model.fold import Claimant, Merger
 from clnet.model.geometry import in_scan_order, linear_matrix
@@ -32,7 +33,7 @@ from clnet.model.inference import (
     with_supporters,
 )
 from clnet.model.memory import asked_budget, default_budget, needs
-from clnet.model.merge import Codebook, contests
+from clnet.model.merge import Codebook, Contest, contests
 from clnet.model.nnunet.inference import imported_window
 from clnet.model.nnunet.plan import NnunetPlan
 from clnet.model.outputs import Output, ignored_channels, outputs_of
@@ -138,8 +139,7 @@ class SegmentationModel:
         )
         slices = {d.ref: _hull(admitted[d.ref], scan.back[0]) for d in running}
         stream = self._stream(scan, scan.back, slices, run)
-        bonds = {ref: contest.bond for ref, contest in contested.items()}
-        plan = self._schedule(stream, bonds, budget)
+        plan = self._schedule(stream, contested, budget)
         watch.tell(0.06, plan.describe())
         merger = Merger(
             {
@@ -251,7 +251,7 @@ class SegmentationModel:
     def _schedule(
         self,
         stream: Stream,
-        bonds: Mapping[str, str],
+        contested: Mapping[str, Contest],
         budget: int | None,
     ) -> Schedule:
         need = needs(self.encoder, stream.decoders, self.plan.patch_size, stream.window)
@@ -262,7 +262,8 @@ class SegmentationModel:
                 d.channels,
                 stream.slices[d.ref],
                 need.cost[sha],
-                bonds.get(d.ref, ""),
+                contested[d.ref].bond if d.ref in contested else "",
+                held_of(d, stream.blocks) if d.ref in contested else 0,
             )
             for sha, d in stream.decoders.items()
             if d.ref in stream.slices

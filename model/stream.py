@@ -8,7 +8,7 @@ are the same in any of them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from time import perf_counter
@@ -166,12 +166,29 @@ class Stream:
                     held[ref] = cut, accumulator
             for y, x in columns:
                 watch.check()
-                blocks = {
-                    ref: Block(cut, y, x, accumulator.read(cut.source, y.source, x.source))
-                    for ref, (cut, accumulator) in held.items()
-                }
-                consume(index, (z, y, x), blocks)
+                consume(index, (z, y, x), _Blocks(held, y, x))
         self.seconds["fold"] += perf_counter() - began
+
+
+class _Blocks(Mapping[str, Block]):
+    """The blocks of several decoders at one place, each read when it is asked for.
+
+    Together their sums would take memory that grows with the decoders of a pass.
+    """
+
+    def __init__(self, held: Mapping[str, tuple[Cut, Accumulator]], y: Cut, x: Cut) -> None:
+        self._held, self._y, self._x = held, y, x
+
+    def __getitem__(self, ref: str) -> Block:
+        z, sums = self._held[ref]
+        y, x = self._y, self._x
+        return Block(z, y, x, sums.read(z.source, y.source, x.source))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
 
 
 class _Adding:

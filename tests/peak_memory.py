@@ -1,7 +1,8 @@
 """MiB of anonymous memory that segmenting takes at most, and MiB that its schedule states.
 
-``peak_memory.py SLICES CLASSES [imported] [apart]``: with a plan of our own, or with that of an
-nnU-Net beside a body-part model; all classes of one decoder, or a decoder each, of one tier.
+``peak_memory.py SLICES CLASSES [imported] [apart | aware]``: with a plan of our own, or with that
+of an nnU-Net beside a body-part model; all classes of one decoder, a decoder each of one tier, or
+two decoders of all classes of which the more certain decides.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from clnet.model.decoder import Channel, DecoderConfig, build_decoder
 from clnet.model.inference import LoadedDecoder, SlidingWindow
 from clnet.model.nnunet.plan import NnunetPlan
 from clnet.model.plan import Plan
+from clnet.model.policy import MergePolicy
 from clnet.model.segmentation import SegmentationModel
 
 OWN = Plan((3.0, 3.0, 3.0), (32, 32, 32))
@@ -52,30 +54,32 @@ def decoder_of(group: str, names: list[str], seed: int) -> LoadedDecoder:
     return LoadedDecoder(f"{group}@1", decoder, info, 0, f"{seed:064x}")
 
 
-def main(slices: int, classes: int, *, imported: bool, apart: bool) -> None:
+def main(slices: int, classes: int, *, imported: bool, apart: bool, aware: bool) -> None:
     torch.set_num_threads(1)
     names = [a.id for a in vocabulary().predicted][:classes]
     if apart:
         decoders = [decoder_of(f"body/{n}", [n], seed) for seed, n in enumerate(names)]
     else:
-        decoders = [decoder_of("body/all", names, 0)]
+        decoders = [decoder_of(f"body/all-{seed}", names, seed) for seed in range(1 + aware)]
     model = SegmentationModel(
         make_encoder(),
         IMPORTED if imported else OWN,
         body_parts() if imported else None,
         decoders,
+        MergePolicy(anomaly_aware=aware),
         window=SlidingWindow(overlap=0.0, precision="float32"),
     )
-    # finer than the plan where decoders stand apart: their claims are large, their sums small
+    # finer than the plan where there are several decoders: large claims, small sums
+    fine = apart or aware
     affine = np.diag(
-        [-1.0, -1.0, 1.0, 1.0] if apart else [-3.0, -3.0, 2.5 if imported else 3.0, 1.0]
+        [-1.0, -1.0, 1.0, 1.0] if fine else [-3.0, -3.0, 2.5 if imported else 3.0, 1.0]
     )
-    side = 192 if apart else 96
+    side = 192 if fine else 96
 
     def scan(depth: int) -> np.ndarray:
         return np.random.default_rng(0).integers(-900, 900, (side, side, depth)).astype(np.int16)
 
-    model.segment(scan(9 if apart else 33), affine)  # what libraries keep from their first use
+    model.segment(scan(9 if fine else 33), affine)  # what libraries keep from their first use
     ct = scan(slices)
     before, most = anonymous(), [0.0]
     done = threading.Event()
@@ -85,9 +89,9 @@ def main(slices: int, classes: int, *, imported: bool, apart: bool) -> None:
             most[0] = max(most[0], anonymous())
             time.sleep(0.002)
 
-    watching = threading.Thread(target=watch)
+    watching = threading.Thread(target=watch, daemon=True)
     watching.start()
-    effort = model.segment(ct, affine, memory_budget=200 << 20).effort
+    effort = model.segment(ct, affine, memory_budget=(60 if aware else 200) << 20).effort
     done.set()
     watching.join()
     print(most[0] - before, effort.schedule.memory / 2**20)
@@ -95,4 +99,5 @@ def main(slices: int, classes: int, *, imported: bool, apart: bool) -> None:
 
 if __name__ == "__main__":
     words = sys.argv[3:]
-    main(int(sys.argv[1]), int(sys.argv[2]), imported="imported" in words, apart="apart" in words)
+    kinds = {kind: kind in words for kind in ("imported", "apart", "aware")}
+    main(int(sys.argv[1]), int(sys.argv[2]), **kinds)

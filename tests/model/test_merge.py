@@ -239,6 +239,21 @@ def test_of_two_that_look_for_an_anatomy_the_more_certain_decides() -> None:
 
 
 @settings(max_examples=25, deadline=None)
+@given(sources=releases(), parts=st.integers(1, 400), stretches=st.integers(1, 400))
+def test_neither_parts_nor_stretches_of_a_contest_show(
+    sources: list[Source], parts: int, stretches: int
+) -> None:
+    whole = fold(sources)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clnet.model.readout.LOGIT_VALUES", parts)
+        patch.setattr("clnet.model.contest.LOGIT_VALUES", stretches)
+        cut = fold(sources)
+    assert (cut.won, cut.denied, cut.suppressed) == (whole.won, whole.denied, whole.suppressed)
+    for layer, labels in whole.labels.items():
+        np.testing.assert_array_equal(cut.labels[layer], labels)
+
+
+@settings(max_examples=25, deadline=None)
 @given(sources=releases())
 def test_every_labelled_voxel_is_known_by_its_decoder(sources: list[Source]) -> None:
     merged = fold(sources)
@@ -441,7 +456,7 @@ def test_what_lies_outside_the_plans_grid_is_nobodys() -> None:
     (z,), (y,) = blocks.z, blocks.y
     for x in blocks.x:
         sums = torch.zeros((1, 3, 3, x.source[1] - x.source[0]))
-        claims = Readout((output("liver"),), head=head).claims(Block(z, y, x, sums), (), True)
+        (claims,) = Readout((output("liver"),), head=head).parts(Block(z, y, x, sums), ())
         inside = np.arange(*x.rows) >= 2
         assert (claims.channel[..., inside] == 1).all()
         assert not claims.channel[..., ~inside].any()
