@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import cc3d
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clnet.anatomy.vocabulary import vocabulary
+from clnet.model.merge import is_part
 from clnet.model.scratch import Scratch
 
 __all__ = ["keep_largest"]
@@ -29,7 +30,8 @@ def keep_largest(
     """Clear small 26-connected parts of labels that stand for `leaves` only, in place.
 
     The largest part stays; of a label that unites several anatomies (a kidney taught without its
-    sides) as many as it should have, see :func:`_bodies`.
+    sides) as many as it should have, see :func:`_bodies`. What finer labels of the layer took of
+    it counts as its own, so that no anatomy that is added to a release tears it apart.
 
     Args:
         labels: label map per layer; they may lie in files.
@@ -39,12 +41,25 @@ def keep_largest(
     """
     members, wanted = vocabulary().members, frozenset(leaves)
     for layer, values in names.items():
-        chosen = {value: label for value, label in values.items() if members(label) <= wanted}
+        chosen = {
+            value: [v for v, other in values.items() if is_part(other, label)]
+            for value, label in values.items()
+            if members(label) <= wanted
+        }
         boxes = ndimage.find_objects(labels[layer]) if chosen else []
-        for value, label in chosen.items():
-            box = boxes[value - 1] if value <= len(boxes) else None
-            if box is not None:
-                _keep_largest(labels[layer][box], value, _bodies(label), scratch)
+        # the whole before what lies within it, which by then would have lost its own parts
+        for value, family in sorted(chosen.items(), key=lambda item: -len(item[1])):
+            if value <= len(boxes) and boxes[value - 1] is not None:
+                box = _hull([boxes[v - 1] for v in family if v <= len(boxes)])
+                _keep_largest(labels[layer][box], value, family, _bodies(values[value]), scratch)
+
+
+def _hull(boxes: Iterable[tuple[slice, ...] | None]) -> tuple[slice, ...]:
+    """The box around `boxes`, of labels that are there."""
+    axes = zip(*(box for box in boxes if box is not None), strict=True)
+    return tuple(
+        slice(min(part.start for part in parts), max(part.stop for part in parts)) for parts in axes
+    )
 
 
 def _bodies(label: str) -> int:
@@ -60,10 +75,13 @@ def _bodies(label: str) -> int:
     return len({known[member].side for member in members})
 
 
-def _keep_largest(view: NDArray[Any], value: int, most: int, scratch: Scratch) -> None:
+def _keep_largest(
+    view: NDArray[Any], value: int, family: Sequence[int], most: int, scratch: Scratch
+) -> None:
+    """Clear what is labelled `value` in all but the `most` largest parts of `family`."""
     mask = scratch.zeros(view.shape, np.uint8)
     for plane, source in zip(mask, view, strict=True):
-        plane[...] = source == value
+        plane[...] = np.isin(source, family)
     with tempfile.TemporaryFile(dir=scratch.folder) as file:
         parts, count = cc3d.connected_components(
             mask, connectivity=26, return_N=True, binary_image=True, out_file=file
@@ -78,4 +96,4 @@ def _keep_largest(view: NDArray[Any], value: int, most: int, scratch: Scratch) -
         cleared[0] = False
         cleared[np.argsort(-sizes[1:], kind="stable")[:most] + 1] = False
         for plane, part in zip(view, parts, strict=True):
-            plane[cleared[part]] = 0
+            plane[cleared[part] & (plane == value)] = 0

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_networks import TINY, make_encoder
 
+from clnet.anatomy.vocabulary import vocabulary
 from clnet.errors import Cancelled, Incompatible, InputError, NotFound, UnknownAnatomy
 from clnet.model.artefact import DecoderInfo, encode_decoder
 from clnet.model.body_part import BodyPartConfig, BodyPartModel, BodyPartNetwork
@@ -324,6 +325,21 @@ def test_the_policy_cleans_up_what_is_written_and_measured() -> None:
     assert (clean.mask("kidney").sum(), clean.mask("liver").sum()) == (24 + 30, 27)
     assert clean.results["kidney"].size.voxels == 24 + 30
     assert clean.results["liver"].size.voxels == 27
+
+
+def test_a_finer_anatomy_that_is_added_takes_nothing_of_a_cleaned_whole() -> None:
+    parts = vocabulary().leaves("pharynx")
+    whole = loaded("head_neck/pharynx@1", parts, learned=[], unions=(tuple(parts),))
+    finer = loaded("head_neck/oropharynx@1", ["oropharynx"], tier=1)
+    column, middle = blank(), blank()
+    column[:, 2:5, 2:5], column[0, 7, 7] = 1, 1
+    middle[3:6, 2:5, 2:5] = 1  # cuts the column into two
+    names = MergePolicy.from_dict({"largest_component": ["pharynx"]}).largest_component
+    old = drawn((whole, column), largest_component=names)
+    new = drawn((whole, column), (finer, middle), largest_component=names)
+    assert old.mask("pharynx").sum() == 72
+    np.testing.assert_array_equal(new.mask("pharynx"), old.mask("pharynx"))
+    assert new.mask("oropharynx").sum() == 27
 
 
 def test_what_no_decoder_has_learned_is_not_looked_for() -> None:
