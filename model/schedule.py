@@ -178,8 +178,9 @@ def schedule(
         smallest = min(tiling.area for tiling in tilings)
         need = fixed + max(_peak(walk, unit, smallest) for unit in units)
         raise InputError(
-            f"memory budget of {budget / 2**20:.0f} MiB: this scan takes "
-            f"{need / 2**20:.0f} MiB at least; allow more"
+            # rounded so that what is named is enough
+            f"memory budget of {budget >> 20} MiB: this scan takes "
+            f"{-(-need >> 20)} MiB at least; allow more"
         )
     _, tiling, passes = best
     return Schedule(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -106,6 +107,19 @@ def test_every_schedule_fits_and_misses_nothing(
     }
     assert len(bound) == len({tier for tier, _ in bound})
     assert plan.encodings >= plan.fewest
+
+
+@settings(max_examples=30, deadline=None)
+@given(case=settings_and_demands(), fixed=st.integers(0, 200 << 20), short=st.integers(1, 1 << 20))
+def test_what_a_refusal_names_is_accepted(
+    case: tuple[Grid, Blocks, list[Demand]], fixed: int, short: int
+) -> None:
+    budget = max(1, fixed - short)
+    with pytest.raises(InputError, match=r"memory budget of \d+ MiB") as refused:
+        schedule(*case, ENCODER, fixed, budget)
+    has, takes = (int(n) for n in re.findall(r"(\d+) MiB", str(refused.value)))
+    assert has < takes
+    assert schedule(*case, ENCODER, fixed, takes << 20).memory <= takes << 20
 
 
 @settings(max_examples=20, deadline=None)
