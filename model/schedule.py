@@ -177,10 +177,10 @@ def schedule(
     if best is None:
         smallest = min(tiling.area for tiling in tilings)
         need = fixed + max(_peak(walk, unit, smallest) for unit in units)
+        has = round(budget / 2**20)
+        takes = max(-(-need >> 20), has + 1)  # whole MiB that are enough
         raise InputError(
-            # rounded so that what is named is enough
-            f"memory budget of {budget >> 20} MiB: this scan takes "
-            f"{-(-need >> 20)} MiB at least; allow more"
+            f"memory budget of {has} MiB: this scan takes {takes} MiB at least; allow more"
         )
     _, tiling, passes = best
     return Schedule(
