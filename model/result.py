@@ -49,7 +49,7 @@ class Effort:
 
     Attributes:
         schedule: passes, tiles and memory.
-        disk: bytes of temporary files, the label maps' among them.
+        disk: bytes of temporary files, of the scan's voxels and of label maps among them.
         seconds: spent on ``network`` and ``fold``.
     """
 
@@ -60,6 +60,18 @@ class Effort:
     def describe(self) -> str:
         """The effort in one sentence."""
         return f"{self.schedule.describe()}; {self.disk / 2**20:.0f} MiB of temporary files"
+
+    def to_dict(self) -> dict[str, int]:
+        """The effort as JSON-able values: what was planned, and what may be taken."""
+        plan = self.schedule
+        return {
+            "passes": len(plan.passes),
+            "tiles": len(plan.tiles),
+            "windows": plan.encodings,
+            "memory_bytes": plan.memory,
+            "budget_bytes": plan.budget,
+            "disk_bytes": self.disk,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +180,7 @@ class Segmentation:
                 "mirror": "".join("zyx"[axis] for axis in sorted(self.window.mirror)),
                 "overlap": self.window.share,
                 **numerics_class(self.device, self.window.precision),
+                **self.effort.to_dict(),
             },
             "warnings": list(self.warnings),
         }

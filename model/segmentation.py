@@ -92,6 +92,7 @@ class SegmentationModel:
         *,
         memory_budget: int | None = None,
         cancelled: Callable[[], bool] | None = None,
+        scratch: Scratch | None = None,
     ) -> Segmentation:
         """Segment a CT in bounded memory.
 
@@ -105,6 +106,7 @@ class SegmentationModel:
             memory_budget: bytes that may be taken beside the networks, on the device that
                 computes; half of what is free by default. The result does not depend on it.
             cancelled: asked often whether to stop, such as ``threading.Event().is_set``.
+            scratch: takes temporary files; what it took before, for the scan, counts too.
 
         Raises:
             InputError: the image is not a volume of finite HU, a name cannot be looked for, or
@@ -115,7 +117,7 @@ class SegmentationModel:
         watch = Watch(progress, cancelled)
         watch.tell(0.0, "preparing the scan")
         asked = None if anatomies is None else _leaves(anatomies)
-        scratch = Scratch()
+        scratch = scratch if scratch is not None else Scratch()
         scan = prepare(ct, affine, self.plan, self.bpr, scratch, watch)
         served = [decoder for decoder in self.decoders if decoder.served]
         outputs = {decoder.ref: outputs_of(decoder.info) for decoder in served}

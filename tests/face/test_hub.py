@@ -174,6 +174,23 @@ def test_statistics_name_what_made_a_result(furnished: clnet.Hub, scan: Path) ->
     json.dumps(statistics)
 
 
+def test_statistics_tell_what_a_result_took(
+    furnished: clnet.Hub, scan: Path, tmp_path: Path
+) -> None:
+    result = furnished.segment(scan, memory_budget="300MiB")
+    told = result.statistics()["inference"]
+    plan = result.result.effort.schedule
+    assert (told["passes"], told["tiles"], told["windows"]) == (1, 1, plan.encodings)
+    assert told["memory_bytes"] == plan.memory <= told["budget_bytes"] == 300 << 20
+    # a file of other numbers than HU is spooled as it is, and again as HU
+    image = nib.load(scan)
+    floats = tmp_path / "floats.nii.gz"
+    values = np.asarray(image.dataobj, dtype=np.float32)
+    nib.save(nib.Nifti1Image(values, image.affine), floats)
+    more = furnished.segment(floats).statistics()["inference"]["disk_bytes"]
+    assert more - told["disk_bytes"] == values.nbytes
+
+
 def test_only_what_is_asked_for_is_reported(furnished: clnet.Hub, scan: Path) -> None:
     result = furnished.segment(scan, anatomies=["spleen"])
     assert set(result.statistics()["anatomies"]) == {"spleen"}

@@ -34,3 +34,5 @@ def test_a_replica_mirrors_and_overlaps_as_it_was_told(source: Address) -> None:
 
     said = asyncio.run(outcome()).statistics["inference"]
     assert (said["mirror"], said["overlap"], said["dtype"]) == ("x", 0.5, "float32")
+    assert said["passes"] == 1
+    assert 0 < said["memory_bytes"] <= said["budget_bytes"]

@@ -15,6 +15,7 @@ from clnet.storage import atomic_write
 
 if TYPE_CHECKING:
     from clnet.model.result import Segmentation
+    from clnet.model.scratch import Scratch
     from clnet.model.segmentation import SegmentationModel
     from clnet.model.watch import Progress
     from clnet.serve.outcome import Outcome, ReleaseCard
@@ -116,18 +117,33 @@ def segment_file(
         InputError: the disk has no room for its voxels.
         UnknownAnatomy: a name that the vocabulary does not know.
     """
-    hu, affine = read_scan(file)
+    from clnet.model.scratch import Scratch
+
+    scratch = Scratch()
+    hu, affine = read_scan(file, scratch)
     result = model.segment(
-        hu, affine, anatomies, progress, memory_budget=memory_budget, cancelled=cancelled
+        hu,
+        affine,
+        anatomies,
+        progress,
+        memory_budget=memory_budget,
+        cancelled=cancelled,
+        scratch=scratch,
     )
     return SegmentedScan(result, release, hu, _header_of(file, affine))
 
 
-def read_scan(file: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+def read_scan(
+    file: Path, scratch: Scratch | None = None
+) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """HU in the file's axis order, in a temporary file, and its affine.
 
     NIfTI of any size is read, as it goes to disk slab by slab; NRRD and MHA, which are held whole
     meanwhile, up to 2 GiB.
+
+    Args:
+        file: NIfTI, NRRD or MHA.
+        scratch: takes the temporary file; one of its own by default.
 
     Raises:
         CaseRejected: the file cannot be read, or is not a CT in HU.
@@ -137,7 +153,7 @@ def read_scan(file: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     from clnet.data_catalog.volume import DEFAULT_MAX_BYTES, NIFTI, read_volume
     from clnet.model.scratch import Scratch
 
-    scratch = Scratch()
+    scratch = scratch if scratch is not None else Scratch()
     limit = None if file.name.endswith(NIFTI) else DEFAULT_MAX_BYTES
     try:
         volume = read_volume(file, limit, allocate=scratch.zeros)
