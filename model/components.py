@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import cc3d
@@ -26,6 +26,7 @@ def keep_largest(
     names: Mapping[str, Mapping[int, str]],
     leaves: Collection[str],
     scratch: Scratch,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Clear small 26-connected parts of labels that stand for `leaves` only, in place.
 
@@ -38,6 +39,7 @@ def keep_largest(
         names: per layer, label value to anatomy.
         leaves: anatomies to clean up.
         scratch: where the parts are numbered.
+        check: called before each label; what it raises ends the work.
     """
     members, wanted = vocabulary().members, frozenset(leaves)
     for layer, values in names.items():
@@ -49,6 +51,7 @@ def keep_largest(
         boxes = ndimage.find_objects(labels[layer]) if chosen else []
         # the whole before what lies within it, which by then would have lost its own parts
         for value, family in sorted(chosen.items(), key=lambda item: -len(item[1])):
+            check()
             if value <= len(boxes) and boxes[value - 1] is not None:
                 box = _hull([boxes[v - 1] for v in family if v <= len(boxes)])
                 _keep_largest(labels[layer][box], value, family, _bodies(values[value]), scratch)

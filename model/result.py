@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,6 +194,7 @@ def summarise(
     ct: NDArray[Any],
     spacing: Spacing,
     curve: BodyPartCurve | None,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, AnatomyResult]:
     """What is known of every anatomy that was asked for, by id.
 
@@ -205,8 +206,9 @@ def summarise(
         ct: HU on the canonical grid.
         spacing: of the canonical grid (z, y, x), mm.
         curve: body-part scores of the scan.
+        check: called before each stretch of slices; what it raises ends the work.
     """
-    sizes = measure(merged.labels, merged.names, ct)
+    sizes = measure(merged.labels, merged.names, ct, check)
     voxel_ml = float(np.prod(spacing)) / 1000
     owners: dict[str, list[tuple[LoadedDecoder, Output]]] = {}
     idle: dict[str, str | None] = dict.fromkeys(asked) if asked is not None else {}

@@ -161,7 +161,9 @@ class SegmentationModel:
         )
         stream.flow(plan, merger, watch.part(0.06, 0.95))
         merged = merger.merged()
-        keep_largest(merged.labels, merged.names, self.policy.largest_component, scratch)
+        watch.tell(0.95, "cleaning up")
+        leaves = self.policy.largest_component
+        keep_largest(merged.labels, merged.names, leaves, scratch, watch.check)
         watch.tell(0.97, "measuring")
         results = summarise(
             served,
@@ -171,6 +173,7 @@ class SegmentationModel:
             scan.ct,
             scan.spacing,
             curve,
+            watch.check,
         )
         watch.tell(1.0, "done")
         return Segmentation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -157,9 +157,19 @@ def combined_state(parts: Mapping[str, State]) -> State:
 
 
 def measure(
-    labels: Mapping[str, NDArray[Any]], names: Mapping[str, Mapping[int, str]], ct: NDArray[Any]
+    labels: Mapping[str, NDArray[Any]],
+    names: Mapping[str, Mapping[int, str]],
+    ct: NDArray[Any],
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Measure]:
-    """Voxels, HU and place of every named label; canonical arrays ``(Z, Y, X)`` on one grid."""
+    """Voxels, HU and place of every named label; canonical arrays ``(Z, Y, X)`` on one grid.
+
+    Args:
+        labels: label map per layer.
+        names: per layer, label value to anatomy.
+        ct: HU.
+        check: called before each stretch of slices; what it raises ends the work.
+    """
     sizes: dict[str, Measure] = {}
     step = max(1, BLOCK_VOXELS // (ct.shape[1] * ct.shape[2]))
     for layer, values in names.items():
@@ -167,6 +177,7 @@ def measure(
         voxels, slices = np.zeros(count, np.int64), np.zeros(count, np.int64)
         hu, x = np.zeros(count), np.zeros(count)
         for start in range(0, len(ct), step):
+            check()
             part = labels[layer][start : start + step]
             where = part > 0
             found = part[where]

@@ -87,7 +87,7 @@ class Stream:
         """
         began = perf_counter()
         by_ref = {decoder.ref: decoder for decoder in self.decoders.values()}
-        done = 0
+        steps = _Steps(watch, schedule, self.blocks)
         for (index, keys), tile in product(enumerate(schedule.passes), schedule.tiles):
             targets = [by_ref[key] for key in keys]
             walk = Walk(self.grid, self.blocks)
@@ -101,11 +101,9 @@ class Stream:
                 adding = _Adding(self, sums)
                 for window in windows:
                     self._see(window, active, adding)
-                    done += 1
-                    text = f"window {done} of {schedule.encodings}"
-                    watch.tell(done / schedule.encodings, text)
+                    steps.window()
                 adding.finish()
-                self._hand_on(index, row, walk, tile, sums, consume, watch)
+                self._hand_on(index, row, walk, tile, sums, consume, steps)
                 low = walk.lows[row + 1] if row + 1 < len(walk.lows) else self.grid.z.size
                 for ref in list(sums):
                     sums[ref].release(low)
@@ -152,22 +150,44 @@ class Stream:
         tile: Tile,
         sums: Mapping[str, Accumulator],
         consume: Consumer,
-        watch: Watch,
+        steps: _Steps,
     ) -> None:
         """Give away the blocks that no later row of windows adds to."""
         began = perf_counter()
         complete = [z for z, last in zip(self.blocks.z, walk.flushed, strict=True) if last == row]
-        columns = list(product(self.blocks.y[slice(*tile.y)], self.blocks.x[slice(*tile.x)]))
         for z in complete:
             held = {}
             for ref, accumulator in sums.items():
                 cut = z.narrowed(*self.slices[ref])
                 if cut.source[0] < cut.source[1]:
                     held[ref] = cut, accumulator
-            for y, x in columns:
-                watch.check()
-                consume(index, (z, y, x), _Blocks(held, y, x))
+            for y in self.blocks.y[slice(*tile.y)]:
+                for x in self.blocks.x[slice(*tile.x)]:
+                    steps.watch.check()
+                    consume(index, (z, y, x), _Blocks(held, y, x))
+                steps.row(z)
         self.seconds["fold"] += perf_counter() - began
+
+
+class _Steps:
+    """Tells of every window that was seen, and of every row of blocks that was handed on."""
+
+    def __init__(self, watch: Watch, schedule: Schedule, blocks: Blocks) -> None:
+        self.watch, self._windows, self._slices = watch, schedule.encodings, blocks.shape[0]
+        rows = len(blocks.z) * sum(tile.y[1] - tile.y[0] for tile in schedule.tiles)
+        self._steps = schedule.encodings + len(schedule.passes) * rows
+        self._seen, self._done = 0, 0
+
+    def window(self) -> None:
+        self._seen += 1
+        self._tell(f"window {self._seen} of {self._windows}")
+
+    def row(self, z: Cut) -> None:
+        self._tell(f"merging slices up to {z.rows[1]} of {self._slices}")
+
+    def _tell(self, text: str) -> None:
+        self._done += 1
+        self.watch.tell(self._done / self._steps, text)
 
 
 class _Blocks(Mapping[str, Block]):

@@ -230,6 +230,17 @@ def test_progress_is_told_to_the_end() -> None:
     assert told[-1] == 1.0
 
 
+def test_progress_goes_on_while_blocks_are_merged() -> None:
+    told: list[tuple[float, str]] = []
+    with small_blocks((2, 3, 4)):
+        streamed(volume((16, 8, 8)), [LIVER], told=lambda *now: told.append(now))
+    done = [fraction for fraction, _ in told]
+    assert done == sorted(set(done))
+    rows = [text for _, text in told if text.startswith("merging")]
+    assert len(rows) == 8 * 3
+    assert rows[-1] == "merging slices up to 16 of 16"
+
+
 def test_work_that_is_cancelled_ends_at_the_next_window() -> None:
     run = Counting()
     with pytest.raises(Cancelled, match="nothing of it was kept"):

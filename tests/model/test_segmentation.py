@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -599,6 +600,21 @@ def test_a_budget_that_allows_nothing_is_not_the_default(budget: int) -> None:
     for asked in (model(LIVER).segment, model(LIVER).logits):
         with pytest.raises(InputError, match=f"memory budget {budget}: more than 0 bytes"):
             asked(noise(), AFFINE, memory_budget=budget)
+
+
+def test_cleaning_up_and_measuring_ask_whether_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clnet.model.statistics.BLOCK_VOXELS", 1)
+    texts, asked = [""], Counter[str]()
+
+    def cancelled() -> bool:
+        asked[texts[-1]] += 1
+        return False
+
+    ct = noise((8, 8, 9))
+    ready = model(LIVER, SPLEEN, largest_component=("liver", "spleen"))
+    ready.segment(ct, AFFINE, progress=lambda _, text: texts.append(text), cancelled=cancelled)
+    assert asked["cleaning up"] >= 2  # anatomies
+    assert asked["measuring"] >= 9  # slices
 
 
 def test_a_cancelled_segmentation_leaves_no_file_behind(
