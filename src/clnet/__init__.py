@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from clnet.errors import (
     AccessDenied,
     AlreadyExists,
+    Cancelled,
     CaseRejected,
     ClnetError,
     ContractError,
@@ -26,6 +27,7 @@ from clnet.errors import (
     NotFound,
     QuotaExceeded,
     ServiceError,
+    StorageUnavailable,
     UnknownAnatomy,
 )
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessDenied",
     "AlreadyExists",
+    "Cancelled",
     "CaseRejected",
     "CaseSource",
     "ClnetError",
@@ -53,6 +56,7 @@ __all__ = [
     "NotFound",
     "QuotaExceeded",
     "ServiceError",
+    "StorageUnavailable",
     "Terms",
     "UnknownAnatomy",
     "Validation",

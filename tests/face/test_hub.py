@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import errno
 import json
 import os
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -13,9 +16,23 @@ import numpy as np
 import pytest
 
 import clnet
+import clnet.errors
+import clnet.hub
 from clnet.data_catalog import open_source
 from clnet.hub.segmented import read_scan
 from clnet.starter import RELEASE
+
+
+def test_every_error_can_be_caught_by_its_name_in_the_face() -> None:
+    assert set(clnet.errors.__all__) <= set(clnet.__all__)
+    for name in clnet.errors.__all__:
+        assert getattr(clnet, name) is getattr(clnet.errors, name)
+    for module in Path(clnet.hub.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+                _, _, raised = (ast.get_docstring(node) or "").partition("Raises:\n")
+                for name in re.findall(r"^    (\w+):", raised, re.MULTILINE):
+                    assert hasattr(clnet, name) or hasattr(builtins, name), (module.name, name)
 
 
 def test_connect_takes_the_folder_from_the_environment(
