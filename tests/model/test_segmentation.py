@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tiny_networks import TINY, make_encoder
 
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.errors import Cancelled, Incompatible, InputError, NotFound, UnknownAnatomy
+from clnet.model.accumulate import Accumulator
 from clnet.model.artefact import DecoderInfo, encode_decoder
 from clnet.model.body_part import BodyPartConfig, BodyPartModel, BodyPartNetwork
 from clnet.model.body_part_curve import BodyPartCurve, Range
@@ -600,6 +602,23 @@ def test_a_budget_that_allows_nothing_is_not_the_default(budget: int) -> None:
     for asked in (model(LIVER).segment, model(LIVER).logits):
         with pytest.raises(InputError, match=f"memory budget {budget}: more than 0 bytes"):
             asked(noise(), AFFINE, memory_budget=budget)
+
+
+def test_blocks_of_decoders_are_read_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of all decoders of a pass took more memory than their schedule stated."""
+    read = Accumulator.read
+    made: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+
+    def followed(sums: Accumulator, *where: tuple[int, int]) -> torch.Tensor:
+        block = read(sums, *where)
+        made.append(weakref.ref(block))
+        alive.append(sum(ref() is not None for ref in made))
+        return block
+
+    monkeypatch.setattr(Accumulator, "read", followed)
+    model(LIVER, SPLEEN, PANCREAS).segment(noise(), AFFINE)
+    assert max(alive) <= 2  # the last one, until the next is there
 
 
 def test_cleaning_up_and_measuring_ask_whether_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
