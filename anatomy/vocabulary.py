@@ -200,6 +200,21 @@ class Vocabulary:
         """
         return frozenset(self._leaves.get(label) or label.split("+"))
 
+    def descends(self, label: str, anatomy: str) -> bool:
+        """Whether `anatomy` is the parent of `label`, or a parent of that; False of unions."""
+        parent = self[label].parent if label in self else None
+        while parent is not None and parent != anatomy:
+            parent = self[parent].parent
+        return parent is not None
+
+    def lies_in(self, label: str, anatomy: str) -> bool:
+        """Whether a label is an anatomy, one of its parts, or descends from it.
+
+        Args:
+            label, anatomy: canonical ids, or leaves joined by ``+``.
+        """
+        return self.members(label) <= self.members(anatomy) or self.descends(label, anatomy)
+
     def _unknown(self, name: str) -> UnknownAnatomy:
         close = difflib.get_close_matches(fold(name), self._by_name, n=12)
         near = list(dict.fromkeys(self._by_name[match] for match in close))[:3]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clnet.anatomy.vocabulary import vocabulary
-from clnet.model.merge import is_part
 from clnet.model.scratch import Scratch
 
 __all__ = ["keep_largest"]
@@ -41,12 +40,12 @@ def keep_largest(
         scratch: where the parts are numbered.
         check: called before each label; what it raises ends the work.
     """
-    members, wanted = vocabulary().members, frozenset(leaves)
+    known, wanted = vocabulary(), frozenset(leaves)
     for layer, values in names.items():
         chosen = {
-            value: [v for v, other in values.items() if is_part(other, label)]
+            value: [v for v, other in values.items() if known.lies_in(other, label)]
             for value, label in values.items()
-            if members(label) <= wanted
+            if known.members(label) <= wanted
         }
         boxes = ndimage.find_objects(labels[layer]) if chosen else []
         # the whole before what lies within it, which by then would have lost its own parts

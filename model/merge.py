@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from clnet.anatomy.vocabulary import vocabulary
 from clnet.model.outputs import Output
 
-__all__ = ["Codebook", "Contest", "Merged", "contests", "is_ancestor", "is_part"]
+__all__ = ["Codebook", "Contest", "Merged", "contests", "is_ancestor"]
 
 
 class Codebook:
@@ -73,24 +73,8 @@ class Codebook:
 
 def is_ancestor(earlier: Output, claim: Output) -> bool:
     """Whether `earlier` contains `claim`: as a composite, or as a parent in the vocabulary."""
-    if set(claim.members) < set(earlier.members):
-        return True
-    known = vocabulary()
-    parent = known[claim.anatomy].parent if claim.anatomy in known else None
-    while parent is not None and parent != earlier.anatomy:
-        parent = known[parent].parent
-    return parent is not None
-
-
-def is_part(label: str, anatomy: str) -> bool:
-    """Whether a label is `anatomy`, or lies within it."""
-    known = vocabulary()
-    if label == anatomy or known.members(label) < known.members(anatomy):
-        return True
-    parent = known[label].parent if label in known else None
-    while parent is not None and parent != anatomy:
-        parent = known[parent].parent
-    return parent is not None
+    part = set(claim.members) < set(earlier.members)
+    return part or vocabulary().descends(claim.anatomy, earlier.anatomy)
 
 
 @dataclass(frozen=True, slots=True)

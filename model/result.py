@@ -16,7 +16,7 @@ from clnet.model.body_part_curve import BodyPartCurve
 from clnet.model.composite import derived_composites
 from clnet.model.geometry import Spacing
 from clnet.model.inference import LoadedDecoder, SlidingWindow
-from clnet.model.merge import Merged, is_ancestor, is_part
+from clnet.model.merge import Merged, is_ancestor
 from clnet.model.numerics import numerics_class
 from clnet.model.outputs import Output, outputs_of, unlearned
 from clnet.model.schedule import Schedule
@@ -156,7 +156,7 @@ class Segmentation:
         home = next(written, None)
         name = anatomy if home is not None else known.resolve(anatomy)
         layer = home if home is not None else known[name].layer
-        parts = [v for v, label in self.names.get(layer, {}).items() if is_part(label, name)]
+        parts = [v for v, label in self.names.get(layer, {}).items() if known.lies_in(label, name)]
         if parts:
             return np.isin(self.labels[layer], parts)
         raise NotFound(f"{anatomy}: was not looked for in this scan")

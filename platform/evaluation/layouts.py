@@ -127,7 +127,7 @@ class ResultLabels:
             _check_grid(grid, volume, file)
             for name in values.values():
                 # finer anatomies of the layer were written over what contains them
-                held = tuple(v for v, other in values.items() if _lies_in(other, name))
+                held = tuple(v for v, other in values.items() if vocabulary().lies_in(other, name))
                 parts.append(
                     Part(name, frozenset(_leaves(name)), None, _equals(volume.voxels, held))
                 )
@@ -273,14 +273,3 @@ def _read_index(file: Path) -> dict[str, dict[int, str]]:
 def _leaves(name: str) -> tuple[str, ...]:
     """Leaf anatomies of a canonical id, or of members joined by ``+``."""
     return vocabulary().leaves(name) if name in vocabulary() else tuple(name.split("+"))
-
-
-def _lies_in(label: str, anatomy: str) -> bool:
-    """Whether `label` is `anatomy`, one of its parts, or lies inside of it."""
-    if set(_leaves(label)) <= set(_leaves(anatomy)):
-        return True
-    known = vocabulary()
-    parent = known[label].parent if label in known else None
-    while parent is not None and parent != anatomy:
-        parent = known[parent].parent
-    return parent is not None

@@ -244,3 +244,18 @@ def test_the_vocabulary_is_read_quickly() -> None:
     began = time.process_time()
     vocabulary.__wrapped__()
     assert time.process_time() - began < 0.3
+
+
+@pytest.mark.parametrize(
+    ("label", "anatomy", "lies"),
+    [
+        ("liver", "liver", True),
+        ("kidney_left", "kidney", True),
+        ("kidney_left+kidney_right", "kidney", True),
+        ("kidney", "kidney_left", False),
+        ("oropharynx", "pharynx", True),
+        ("liver", "spleen", False),
+    ],
+)
+def test_a_label_lies_in_what_holds_it(label: str, anatomy: str, lies: bool) -> None:
+    assert vocabulary().lies_in(label, anatomy) is lies
