@@ -94,7 +94,7 @@ def translate_masks(
 
     Only the masks that are given enter the contract: a name without a mask is unknown. Where
     two masks of a layer overlap a little, the voxels are a union of both. What a mask draws
-    outside the extent that it was given counts as not drawn.
+    outside the extent that it was given, where it tells nothing, takes nothing from another.
 
     Args:
         masks: mapping key to mask ``(Z, Y, X)``; looked up one by one, so that they need not
@@ -121,9 +121,15 @@ def translate_masks(
         _check_ids(mask, files[key])
         for meaning in mapping.meanings[key]:
             value = values[meaning.layer][meaning]
-            drawn = _drawn_slices(meaning.within, len(mask), spacing_z)
-            stacks[meaning.layer].paint(mask, value, drawn)
+            known = _known_slices(meaning.within, len(mask), spacing_z)
+            stacks[meaning.layer].paint(mask, value, np.flatnonzero(known))
             painted_by.setdefault((meaning.layer, value), files[key])
+    for key, mask in masks.items():
+        for meaning in mapping.meanings[key]:
+            if isinstance(meaning.within, tuple):
+                unknown = ~_known_slices(meaning.within, len(mask), spacing_z)
+                value = values[meaning.layer][meaning]
+                stacks[meaning.layer].fill(mask, value, np.flatnonzero(unknown))
     maps: dict[str, NDArray[np.uint8]] = {}
     overlaps: list[Overlap] = []
     entries: list[LabelEntry] = []
@@ -211,12 +217,12 @@ def _contract(
     return LabelContract(tuple(entries))
 
 
-def _drawn_slices(within: Within, count: int, spacing_z: float) -> NDArray[np.intp]:
-    """Indices of the slices whose centres lie in a given extent; all of them without one."""
+def _known_slices(within: Within, count: int, spacing_z: float) -> NDArray[np.bool_]:
+    """Which slices have their centre in a given extent; all of them without one."""
     if within is None or within == "auto":
-        return np.arange(count)
+        return np.ones(count, np.bool_)
     z_mm = np.arange(count) * spacing_z
-    return np.flatnonzero((z_mm >= within[0] - ROUNDING) & (z_mm <= within[1] + ROUNDING))
+    return np.asarray((z_mm >= within[0] - ROUNDING) & (z_mm <= within[1] + ROUNDING))
 
 
 def _extent(within: Within, slices: NDArray[np.intp], spacing_z: float) -> Extent:

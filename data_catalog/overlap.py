@@ -87,6 +87,12 @@ class MaskStack:
         for z in slices:
             self._paint(z, mask[z] > 0, value)
 
+    def fill(self, mask: NDArray[Any], value: int, slices: NDArray[np.intp]) -> None:
+        """Let label `value` have the voxels of `mask` above 0 that no label claims there."""
+        assert self._grid is not None
+        for z in slices:
+            self._grid[z][(mask[z] > 0) & (self._grid[z] == 0)] = value
+
     def _paint(self, z: np.intp, inside: NDArray[np.bool_], value: int) -> None:
         assert self._grid is not None
         before = self._grid[z][inside]
