@@ -9,6 +9,7 @@ import typer
 
 from clnet.cli.options import (
     DEFAULT_WORKSPACE,
+    AcceptOption,
     JsonOption,
     PassphraseOption,
     ReportOption,
@@ -56,10 +57,7 @@ def push(
     key: Annotated[Path, typer.Option(help="The site's private key (clnet sites key make).")],
     token_file: Annotated[Path, typer.Option(help="File with the site's token on that hub.")],
     passphrase_file: PassphraseOption = None,
-    accept: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CODE", help="Overrule a finding (orientation.mirrored ...)."),
-    ] = None,
+    accept: AcceptOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,10 +77,7 @@ def import_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only verify, validate and report.")
     ] = False,
-    accept: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CODE", help="Overrule a finding (orientation.mirrored ...)."),
-    ] = None,
+    accept: AcceptOption = None,
     report: ReportOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,

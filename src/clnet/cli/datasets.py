@@ -12,6 +12,7 @@ import typer
 from clnet.cli.bundles import app as bundles
 from clnet.cli.options import (
     DEFAULT_WORKSPACE,
+    AcceptOption,
     JsonOption,
     ObligationOption,
     RayOption,
@@ -89,10 +90,7 @@ def contribute(
     resample: Annotated[
         bool, typer.Option("--resample", help="Put labels on another grid onto the image's.")
     ] = False,
-    accept: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CODE", help="Overrule a finding (orientation.mirrored ...)."),
-    ] = None,
+    accept: AcceptOption = None,
     report: ReportOption = None,
     workers: Annotated[
         int,

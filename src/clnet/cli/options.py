@@ -128,6 +128,11 @@ def _checked(
     return path
 
 
+AcceptOption = Annotated[
+    list[str] | None,
+    typer.Option("--accept", metavar="CODE", help="Overrule a finding (orientation.mirrored ...)."),
+]
+
 ReportOption = Annotated[
     Path | None,
     typer.Option(
